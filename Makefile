@@ -1,0 +1,40 @@
+# `make run` and `make test` do all their set-up themselves; a set-up that is done needs no network.
+.DEFAULT_GOAL := run
+SHELL := /bin/bash
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: run test check lint bench lock clean
+
+run: .venv/.run
+	@$(BIN)/gateway serve
+
+test: .venv/.test
+	$(BIN)/pytest
+
+check: .venv/.test lint
+	$(MAKE) --no-print-directory test
+
+lint: .venv/.test
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+# The locked versions, by hash. Raise them with `make lock`.
+.venv/.run: config/requirements.lock pyproject.toml config/setup.sh
+	@PYTHON=$(PYTHON) sh config/setup.sh run
+
+.venv/.test: config/requirements-dev.lock pyproject.toml config/setup.sh
+	@PYTHON=$(PYTHON) sh config/setup.sh test
+
+lock:
+	$(PYTHON) -m venv .venv/lock && .venv/lock/bin/pip install --quiet uv
+	for extra in "" "--extra dev"; do \
+	  .venv/lock/bin/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes \
+	    --no-emit-index-url --no-emit-find-links --no-header --no-annotate --extra build $$extra pyproject.toml \
+	    -o config/requirements$${extra:+-dev}.lock; \
+	done
+
+clean:
+	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

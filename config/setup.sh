@@ -1,0 +1,36 @@
+#!/bin/sh
+# Prepares a checkout: .venv with the locked dependencies ("run"), and what the tests need ("test").
+# Everything is installed by hash; a second call does nothing that is done already.
+set -eu
+kind=$1
+python=${PYTHON:-python3}
+
+as_root() {
+    if [ "$(id -u)" = 0 ]; then "$@"; else sudo "$@"; fi
+}
+
+apt_install() {
+    command -v apt-get >/dev/null || { echo "set-up: please install: $*" >&2; exit 1; }
+    echo "set-up: installing $*"
+    as_root env DEBIAN_FRONTEND=noninteractive apt-get -qq update
+    as_root env DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends "$@" >/dev/null
+}
+
+"$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || {
+    echo "set-up: Python 3.11 or newer is needed; name one with: make PYTHON=python3.12 run" >&2
+    exit 1
+}
+# Debian ships Python without the module that makes environments.
+"$python" -c 'import ensurepip' 2>/dev/null || apt_install python3-venv
+
+[ -x .venv/bin/python ] || "$python" -m venv .venv
+lock=config/requirements.lock
+[ "$kind" = test ] && lock=config/requirements-dev.lock
+echo "set-up: installing the dependencies of $lock"
+.venv/bin/pip install --quiet --disable-pip-version-check --require-hashes -r "$lock"
+.venv/bin/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+
+if [ "$kind" = test ] && ! command -v chromium >/dev/null && ! command -v chromium-browser >/dev/null; then
+    apt_install chromium
+fi
+touch .venv/.run ".venv/.$kind"

@@ -1,0 +1,15 @@
+"""First-party tracking gateway for Meta's Conversions API.
+
+Read in this order to follow one hit from the browser to Meta:
+
+1. `web.public`  the request becomes facts and a body
+2. `ingest`      `Ingest.accept`: everything that happens to a hit
+3. `stores`      the outbox, the only hand-over
+4. `worker`      `Worker.drain_once`: everything that happens to a delivery
+5. `sender`      the request to Meta, and what its answer means (`capi.classify`)
+
+The rules those call on (`hit`, `consent`, `cookies`, `enrich`, `normalise`, `privacy`, `event`,
+`capi`, `backoff`, `pace`) do no I/O, know no clock and no framework. `server` puts it together.
+"""
+
+__version__ = "0.1.0"

@@ -1,0 +1,322 @@
+"""The command line: `gateway serve` and what an operator asks it.
+
+Exit codes: 0 done, 1 something is wrong (one sentence on standard error), 2 wrong usage.
+"""
+
+import asyncio
+import json
+import sys
+import time
+from collections.abc import Callable, Coroutine
+from datetime import UTC, datetime
+from pathlib import Path
+
+import click
+import httpx2
+import uvloop
+
+from gateway import __version__, config, install, log, server, snippet
+from gateway.config import Settings
+from gateway.errors import GatewayError, StoreError
+from gateway.outcome import WAITING, Outcome
+from gateway.stores import DeadLetter, LedgerLine, LoggedEvent
+from gateway.stores.sqlite import SqliteReader, SqliteStore, banner_of
+from gateway.web.operator import dead_letter, ledger_line, logged_event
+
+_as_json = click.option("--json", "as_json", is_flag=True, help="One JSON document a line.")
+_NO_SERVER = "no gateway is running on this store; start one with `gateway serve`"
+
+
+class _Group(click.Group):
+    """Turns the errors raised on purpose into one sentence and exit code 1."""
+
+    def invoke(self, ctx: click.Context) -> object:
+        """Run the command."""
+        try:
+            return super().invoke(ctx)
+        except GatewayError as error:
+            click.echo(f"gateway: {error}", err=True)
+            ctx.exit(1)
+        except BrokenPipeError:
+            ctx.exit(0)
+
+
+@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="gateway")
+@click.option(
+    "--config",
+    "config_file",
+    type=click.Path(path_type=Path),
+    help="The settings file; else GATEWAY_CONFIG, else ./gateway.toml.",
+)
+@click.pass_context
+def main(ctx: click.Context, config_file: Path | None) -> None:
+    """First-party tracking gateway for Meta's Conversions API."""
+    ctx.obj = config_file
+
+
+@main.command()
+@click.option("--config", "own_config", type=click.Path(path_type=Path), help="The settings file.")
+@click.option("--host", help="Address of the public face (127.0.0.1).")
+@click.option("--port", type=int, help="Port of the public face (8000).")
+@click.option("--admin-host", help="Address of the operator's face (127.0.0.1).")
+@click.option("--admin-port", type=int, help="Port of the operator's face (8001).")
+@click.pass_obj
+def serve(
+    config_file: Path | None,
+    own_config: Path | None,
+    host: str | None,
+    port: int | None,
+    admin_host: str | None,
+    admin_port: int | None,
+) -> None:
+    """Accept hits and deliver them, until told to stop."""
+    options = {"host": host, "port": port, "admin_host": admin_host, "admin_port": admin_port}
+    settings = config.from_process(own_config or config_file, options)
+    log.set_up(settings.log_level, settings.log_format)
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(server.serve(settings, lambda text: print(text, flush=True)))
+
+
+@main.command(name="snippet")
+@click.option("--site", help="Host of the site, for a tag with its full address.")
+@click.option(
+    "--for",
+    "target",
+    type=click.Choice(["html", "nginx", "caddy", "traefik", "cloudflare"]),
+    default="html",
+    help="The tag, or the route for a front server.",
+)
+@click.pass_obj
+def print_snippet(config_file: Path | None, site: str | None, target: str) -> None:
+    """Print the tag for the pages, or the front server's route to the gateway."""
+    settings = config.from_process(config_file)
+    slug = install.open_install(settings).slug
+    host = settings.host if ":" not in settings.host else f"[{settings.host}]"
+    click.echo(
+        snippet.route(target, slug, f"{host}:{settings.port}")
+        if target != "html"
+        else snippet.tag(f"https://{site}" if site else "", slug)
+    )
+
+
+@main.command()
+@click.argument("event")
+@click.option("--value", type=float, help="What it is worth.")
+@click.option("--currency", help="ISO 4217, such as EUR.")
+@click.option("--email", help="The customer's; hashed before it is stored.")
+@click.option("--phone", help="The customer's; hashed before it is stored.")
+@click.option("--external-id", help="Your own id of the customer.")
+@click.option("--event-id", help="The id the browser used for the same event.")
+@click.option("--url", help="The page; without it the event is system_generated.")
+@click.option("--user-agent", default="gateway send", help="The visitor's, with --url.")
+@click.pass_obj
+def send(config_file: Path | None, /, event: str, **given: str | float | None) -> None:
+    """Post one event through the backend API of the running gateway."""
+    settings = config.from_process(config_file)
+    own = install.open_install(settings)
+    user = {k: given[k] for k in ("email", "phone", "external_id") if given[k] is not None}
+    custom = {k: given[k] for k in ("value", "currency") if given[k] is not None}
+    body: dict[str, object] = {"event_name": event, "user_data": user, "custom_data": custom}
+    body["event_id"] = given["event_id"] or f"send-{time.time_ns()}"
+    body["action_source"] = "website" if given["url"] else "system_generated"
+    if given["url"]:
+        body["event_source_url"] = given["url"]
+        user["client_user_agent"] = given["user_agent"]
+    response = _ask(settings, "public", "POST", "/v1/events", own.api_key, body)
+    click.echo(response.text)
+    if response.status_code != 202:
+        sys.exit(1)
+
+
+@main.command()
+@click.option("--follow", "-f", is_flag=True, help="Go on with what happens next.")
+@click.option("--outcome", type=click.Choice([o.value for o in Outcome]), help="Only these.")
+@click.option("--event-id", help="Only copies of this event.")
+@click.option("--limit", default=50, show_default=True, type=click.IntRange(1, 10_000))
+@_as_json
+@click.pass_obj
+def events(
+    config_file: Path | None,
+    follow: bool,
+    outcome: str | None,
+    event_id: str | None,
+    limit: int,
+    as_json: bool,
+) -> None:
+    """Show the event log: what came, and what became of it."""
+    settings = config.from_process(config_file)
+    wanted = Outcome(outcome) if outcome else None
+    shown: dict[int, Outcome] = {}
+    reader = _reader(settings)
+    while True:
+        for line in reader.events(limit=limit, outcome=wanted, event_id=event_id):
+            if shown.get(line.ref) is not line.outcome:
+                shown[line.ref] = line.outcome
+                click.echo(json.dumps(logged_event(line)) if as_json else _event_line(line))
+        if not follow:
+            break
+        while len(shown) > 2 * limit:
+            shown.pop(next(iter(shown)))
+        time.sleep(0.5)
+
+
+@main.command()
+@_as_json
+@click.pass_obj
+def ledger(config_file: Path | None, as_json: bool) -> None:
+    """Show where every accepted event is; exit 1 when the account does not add up."""
+    settings = config.from_process(config_file)
+    lines = _reader(settings).ledger()
+    for line in lines:
+        click.echo(json.dumps(ledger_line(line)) if as_json else _ledger_text(line))
+    if not lines and not as_json:
+        click.echo("no event was accepted yet")
+    if not all(line.adds_up for line in lines):
+        click.echo("gateway: the ledger does not add up", err=True)
+        sys.exit(1)
+
+
+@main.group()
+def dead() -> None:
+    """Events that were given up on: see why, send them again, or let them go."""
+
+
+@dead.command(name="list")
+@_as_json
+@click.pass_obj
+def dead_list(config_file: Path | None, as_json: bool) -> None:
+    """List the dead letters, newest first."""
+    for letter in _reader(config.from_process(config_file)).dead():
+        click.echo(json.dumps(dead_letter(letter)) if as_json else _dead_line(letter))
+
+
+@dead.command(name="show")
+@click.argument("ref", metavar="ID", type=int)
+@click.pass_obj
+def dead_show(config_file: Path | None, ref: int) -> None:
+    """Show one dead letter as Meta was sent it (personal data is hashed there)."""
+    letters = _reader(config.from_process(config_file)).dead([ref])
+    if not letters:
+        raise StoreError(f"there is no dead letter {ref}")
+    shown = dead_letter(letters[0]) | {"event": json.loads(letters[0].body)}
+    click.echo(json.dumps(shown, indent=2, ensure_ascii=False))
+
+
+@dead.command(name="retry")
+@click.argument("refs", metavar="[ID]...", type=int, nargs=-1)
+@click.option("--all", "everything", is_flag=True, help="Every dead letter.")
+@click.pass_obj
+def dead_retry(config_file: Path | None, refs: tuple[int, ...], everything: bool) -> None:
+    """Make dead letters pending again."""
+    settings = config.from_process(config_file)
+    if everything == bool(refs):
+        raise click.UsageError("name the ids, or give --all")
+    if everything:
+        refs = tuple(letter.ref for letter in _reader(settings).dead())
+    count = _change(
+        settings, "/api/dead/retry", refs, lambda store: store.revive(refs, server.clock_ms())
+    )
+    click.echo(f"{count} pending again")
+
+
+@dead.command(name="discard")
+@click.argument("refs", metavar="ID...", type=int, nargs=-1, required=True)
+@click.pass_obj
+def dead_discard(config_file: Path | None, refs: tuple[int, ...]) -> None:
+    """Remove dead letters for good."""
+    settings = config.from_process(config_file)
+    count = _change(settings, "/api/dead/discard", refs, lambda store: store.discard(refs))
+    click.echo(f"{count} discarded")
+
+
+# --- ways to the store -----------------------------------------------------------------------
+
+
+def _reader(settings: Settings) -> SqliteReader:
+    if not settings.store_path.exists():
+        raise StoreError(f"there is no store at {settings.store_path} yet")
+    return SqliteReader(settings.store_path)
+
+
+def _change(
+    settings: Settings,
+    path: str,
+    refs: tuple[int, ...],
+    directly: Callable[[SqliteStore], Coroutine[None, None, int]],
+) -> int:
+    """Through the gateway when one runs, since only it may write; else on the store itself."""
+    if banner_of(settings.store_path) is None:
+        return asyncio.run(_opened(settings, directly))
+    own = install.open_install(settings)
+    response = _ask(settings, "operator", "POST", path, own.cli_key, {"refs": refs})
+    if response.status_code != 200:
+        raise StoreError(f"the running gateway refused: HTTP {response.status_code}")
+    return int(response.json()["count"])
+
+
+async def _opened(
+    settings: Settings, directly: Callable[[SqliteStore], Coroutine[None, None, int]]
+) -> int:
+    if not settings.store_path.exists():
+        raise StoreError(f"there is no store at {settings.store_path} yet")
+    store = await SqliteStore.open(settings.store_path)
+    try:
+        return await directly(store)
+    finally:
+        await store.close()
+
+
+def _ask(
+    settings: Settings, face: str, method: str, path: str, key: str, body: object
+) -> httpx2.Response:
+    banner = banner_of(settings.store_path)
+    if banner is None:
+        raise StoreError(_NO_SERVER)
+    url = json.loads(banner)[face] + path
+    headers = {"Authorization": f"Bearer {key}"}
+    try:
+        return httpx2.request(method, url, json=body, headers=headers, timeout=30, trust_env=False)
+    except httpx2.HTTPError as error:
+        raise StoreError(f"the gateway does not answer: {type(error).__name__}") from None
+
+
+# --- for people ------------------------------------------------------------------------------
+
+_COLOURS = {Outcome.DELIVERED: "green", Outcome.DEAD: "red", Outcome.INVALID: "red"}
+
+
+def _event_line(event: LoggedEvent) -> str:
+    note = event.note
+    colour = _COLOURS.get(event.outcome, "yellow" if event.outcome in WAITING else None)
+    custom = " ".join(f"{name}={value}" for name, value in note.custom.items())
+    parts = [
+        _moment(event.at_ms),
+        click.style(f"{event.outcome:12}", fg=colour),
+        f"{note.event_name:20}",
+        note.event_id,
+        note.source,
+        event.reason,
+        f"[{' '.join(note.keys)}]" if note.keys else "",
+        custom,
+        *note.warnings,
+    ]
+    return "  ".join(part for part in parts if part)
+
+
+def _dead_line(letter: DeadLetter) -> str:
+    name = f"{letter.note.event_name} {letter.note.event_id}"
+    return f"{letter.ref}  {_moment(letter.died_ms)}  {name}  {letter.reason}"
+
+
+def _ledger_text(line: LedgerLine) -> str:
+    dropped = "".join(f" + {count} {outcome}" for outcome, count in line.dropped.items())
+    sign = "=" if line.adds_up else "is not"
+    return (
+        f"{line.pixel}: {line.accepted} accepted {sign} {line.delivered} delivered"
+        f" + {line.merged} merged{dropped} + {line.dead} dead + {line.pending} pending"
+    )
+
+
+def _moment(at_ms: int) -> str:
+    return datetime.fromtimestamp(at_ms / 1000, UTC).strftime("%Y-%m-%d %H:%M:%SZ")

@@ -1,0 +1,116 @@
+"""What the gateway knows of a visitor beyond what was sent: address, place, campaign, browser ids."""
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from ipaddress import ip_address
+
+from gateway import cookies
+from gateway.cookies import BrowserIds
+from gateway.hit import Facts, Sent, Source
+
+AGENT_MAX = 512
+"""characters; longer user agents are attacks on parsers"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """Where an address is, as the GeoIP file names it. Empty text: not known."""
+
+    city: str = ""
+    region: str = ""
+    """the code in the US and Canada, else the name"""
+    postal_code: str = ""
+    country: str = ""
+    """ISO 3166 alpha-2, lower-case"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Visitor:
+    """The person behind an event, as far as a request tells."""
+
+    address: str | None
+    """public address as Meta wants it, IPv6 kept; None when there is none to send"""
+    agent: str | None
+    fbp: str | None
+    fbc: str | None
+    utm: dict[str, str]
+    place: Place
+    warnings: tuple[str, ...] = ()
+
+
+def visitor_of(
+    sent: Sent, facts: Facts, ids: BrowserIds | None, locate: Callable[[str], Place]
+) -> Visitor:
+    """Who an event is about: a page's request says it itself, a backend tells it in `user_data`."""
+    match facts.source:
+        case Source.PAGE:
+            return Visitor(
+                address=public_address(facts.address),
+                agent=facts.agent[:AGENT_MAX] or None,
+                fbp=ids.fbp if ids else None,
+                fbc=ids.fbc if ids else None,
+                utm=dict(ids.utm) if ids else {},
+                place=locate(facts.address),
+            )
+        case Source.BACKEND:
+            return _told(sent, facts.now_ms, locate)
+
+
+def _told(sent: Sent, now_ms: int, locate: Callable[[str], Place]) -> Visitor:
+    def first(key: str) -> str:
+        return sent.user.get(key, ("",))[0]
+
+    fbp, fbc, address = first("fbp"), first("fbc"), first("client_ip_address")
+    warnings = []
+    if fbp and not cookies.valid_fbp(fbp, now_ms):
+        fbp = ""
+        warnings.append("user_data.fbp: malformed, kept out")
+    if fbc and not cookies.valid_fbc(fbc, now_ms):
+        fbc = ""
+        warnings.append("user_data.fbc: malformed or older than 90 days, kept out")
+    if address and not public_address(address):
+        warnings.append("user_data.client_ip_address: not a public address, kept out")
+    return Visitor(
+        address=public_address(address),
+        agent=first("client_user_agent")[:AGENT_MAX] or None,
+        fbp=fbp or None,
+        fbc=fbc or None,
+        utm=cookies.utm(sent.url),
+        place=locate(address),
+        warnings=tuple(warnings),
+    )
+
+
+def public_address(text: str) -> str | None:
+    """The address in Meta's form, or None when it is private, reserved or none at all.
+
+    IPv4 inside IPv6 is unwrapped; the appendix of Meta's parameter builder is taken off.
+    """
+    candidates = [text.strip()]
+    if "." in text:
+        candidates.append(text.strip().rpartition(".")[0])
+    for candidate in candidates:
+        try:
+            found = ip_address(candidate)
+        except ValueError:
+            continue
+        mapped = getattr(found, "ipv4_mapped", None)
+        found = mapped or found
+        return str(found) if found.is_global else None
+    return None
+
+
+# Cheap signs first: what these words miss, the parsed user agent finds. HTTP libraries are not
+# among them: crawlers run the page's script with a browser's name, and whoever posts hits with curl
+# on purpose would only have to change it.
+_AUTOMATED = re.compile(
+    r"bot\b|bot[/;_-]|crawl|spider|slurp|facebookexternalhit|facebookcatalog|meta-external|"
+    r"lighthouse|pingdom|uptimerobot|statuscake|scrapy|phantomjs|archiver",
+    re.IGNORECASE,
+)
+
+
+def looks_automated(agent: str) -> bool:
+    """Whether a user agent says by itself that no person is behind it."""
+    return not agent.strip() or _AUTOMATED.search(agent[:AGENT_MAX]) is not None

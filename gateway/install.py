@@ -1,0 +1,132 @@
+"""What belongs to this install alone: its secret, and the names and keys that follow from it.
+
+Kept beside the store, readable by the owner only. Losing the secret changes the public path and
+every key that was not set by hand.
+"""
+
+import hashlib
+import hmac
+import os
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from gateway import config
+from gateway.config import Secret, Settings
+from gateway.errors import StoreUnwritable
+
+_CONSONANTS = "bcdfghjklmnpqrstvwxz"
+_LETTERS = _CONSONANTS + "0123456789"
+# Words filter lists hunt for; consonants alone can still spell these.
+_HUNTED = ("fb", "gtm", "px", "trk", "tr", "st", "pxl", "ctl")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Install:
+    """The install's own values."""
+
+    secret: Secret
+    slug: str
+    landing_cookie: str
+    api_key: Secret
+    cli_key: Secret
+    """opens the operator's face to commands of the same user"""
+    admin_hash: str
+    announced: tuple[tuple[str, str], ...]
+    """what was made just now and is shown this once: what it is, and the value"""
+
+    def admits(self, password: str) -> bool:
+        """Whether a dashboard password is the right one."""
+        return hmac.compare_digest(_stretched(password, self.secret), self.admin_hash)
+
+
+def open_install(settings: Settings) -> Install:
+    """Read the install's values, making what is missing. Raises StoreUnwritable."""
+    folder = settings.data_dir
+    announced: list[tuple[str, str]] = []
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        secret = Secret(_kept(folder / "secret", lambda: secrets.token_hex(32))[0])
+        api_key = settings.api_key
+        if api_key is None:
+            text, new = _kept(folder / "api_key", _new_api_key)
+            api_key = Secret(text)
+            if new:
+                announced.append(("backend API key", text))
+        if settings.admin_password is not None:
+            admin_hash = _stretched(settings.admin_password, secret)
+        else:
+            password = secrets.token_urlsafe(12)
+            admin_hash, new = _kept(
+                folder / "admin_password_hash", lambda: _stretched(password, secret)
+            )
+            if new:
+                announced.append(("dashboard password", password))
+    except OSError as error:
+        raise StoreUnwritable(
+            f"the data directory {folder} cannot be used: {error.strerror}"
+        ) from None
+    return Install(
+        secret=secret,
+        slug=settings.slug or derived_slug(secret),
+        landing_cookie="_" + _derived(secret, "landing", 5),
+        api_key=api_key,
+        cli_key=Secret(_mac(secret, "cli").hex()),
+        admin_hash=admin_hash,
+        announced=tuple(announced),
+    )
+
+
+def derived_slug(secret: str) -> str:
+    """The public path of an install: looks like nobody's, and like no other install's."""
+    for attempt in range(1000):
+        length = 7 + _mac(secret, f"slug-length-{attempt}")[0] % 8
+        name = _derived(secret, f"slug-{attempt}", length)
+        try:
+            config.slug(name)
+        except ValueError:
+            continue
+        if not any(word in name for word in _HUNTED):
+            return name
+    raise AssertionError("one of a thousand names is always free")
+
+
+def _derived(secret: str, purpose: str, length: int) -> str:
+    digest = _mac(secret, purpose)
+    first = _CONSONANTS[digest[0] % len(_CONSONANTS)]
+    return first + "".join(_LETTERS[b % len(_LETTERS)] for b in digest[1:length])
+
+
+def _mac(secret: str, purpose: str) -> bytes:
+    return hmac.new(secret.encode(), purpose.encode(), hashlib.sha256).digest()
+
+
+def _new_api_key() -> str:
+    return f"gwk_{secrets.token_hex(4)}_{secrets.token_urlsafe(24)}"
+
+
+def _stretched(password: str, salt: str) -> str:
+    return hashlib.scrypt(password.encode(), salt=salt.encode(), n=2**14, r=8, p=1).hex()
+
+
+def _kept(path: Path, make: Callable[[], str]) -> tuple[str, bool]:
+    """The file's text, made now when there is none; whether it was made now."""
+    try:
+        return path.read_text(encoding="ascii").strip(), False
+    except FileNotFoundError:
+        text = make()
+    # Written aside and linked, so that a crash leaves no half secret and two starts agree on one.
+    aside = path.with_name(f"{path.name}.{secrets.token_hex(4)}")
+    descriptor = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "w") as file:
+        file.write(text + "\n")
+        file.flush()
+        os.fsync(file.fileno())
+    try:
+        os.link(aside, path)
+    except FileExistsError:
+        return path.read_text(encoding="ascii").strip(), False
+    finally:
+        aside.unlink()
+    return text, True

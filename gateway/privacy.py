@@ -1,0 +1,114 @@
+"""Personal data where Meta forbids it: in URLs and in custom_data. Taken out, and said."""
+
+import re
+from collections.abc import Mapping
+from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit, urlunsplit
+
+EMAIL = re.compile(r"[^\s@/?&=:,;<>\"']+@[^\s@/?&=:,;<>\"']+\.[^\s@/?&=:,;<>\"'.]{2,}")
+
+# Names whose value is a person's, whatever it looks like. Compared without case, `_` and `-`.
+_PERSONAL = frozenset(
+    [
+        "email",
+        "mail",
+        "emailaddress",
+        "useremail",
+        "customeremail",
+        "em",
+        "phone",
+        "phonenumber",
+        "tel",
+        "telephone",
+        "mobile",
+        "ph",
+        "firstname",
+        "lastname",
+        "surname",
+        "fullname",
+        "fn",
+        "ln",
+        "givenname",
+        "familyname",
+        "birthday",
+        "birthdate",
+        "dateofbirth",
+        "dob",
+        "password",
+        "passwd",
+        "pwd",
+        "token",
+        "accesstoken",
+        "resettoken",
+        "ssn",
+        "iban",
+        "creditcard",
+        "cardnumber",
+        "address",
+        "street",
+        "streetaddress",
+        "address1",
+        "address2",
+        "billingaddress",
+        "shippingaddress",
+    ]
+)
+
+
+def is_personal_name(name: str) -> bool:
+    """Whether a field of this name holds something about a person."""
+    return name.lower().replace("_", "").replace("-", "") in _PERSONAL
+
+
+def clean_url(url: str) -> tuple[str, bool]:
+    """The URL without what is personal in it; whether anything was.
+
+    Query parameters go by name or when their value holds an e-mail address; a path segment with one
+    becomes `-`; credentials and a fragment with one go whole. Other bytes stay as they are.
+    """
+    if not url:
+        return url, False
+    try:
+        parts = urlsplit(url)
+        pairs = parse_qsl(parts.query, keep_blank_values=True, max_num_fields=500)
+    except ValueError:
+        return "", True
+    netloc = parts.netloc.rpartition("@")[2]
+    kept = [(n, v) for n, v in pairs if not (is_personal_name(n) or _has_email(n, v))]
+    query = parts.query if len(kept) == len(pairs) else urlencode(kept, quote_via=quote)
+    path = "/".join("-" if _has_email(s) else s for s in parts.path.split("/"))
+    fragment = "" if _has_email(parts.fragment) or _has_named(parts.fragment) else parts.fragment
+    cleaned = parts._replace(netloc=netloc, path=path, query=query, fragment=fragment)
+    changed = cleaned != parts
+    return (urlunsplit(cleaned) if changed else url), changed
+
+
+def clean_data(data: Mapping[str, object], where: str) -> tuple[dict[str, object], tuple[str, ...]]:
+    """custom_data without personal values, and the fields that were taken out, named."""
+    kept: dict[str, object] = {}
+    removed: list[str] = []
+    for name, value in data.items():
+        if EMAIL.search(name):
+            removed.append(f"{where}: a field named like an e-mail address, removed")
+        elif is_personal_name(name) or _holds_personal(value):
+            removed.append(f"{where}.{name[:40]}: looks like personal data, removed")
+        else:
+            kept[name] = value
+    return kept, tuple(removed)
+
+
+def _holds_personal(value: object) -> bool:
+    if isinstance(value, str):
+        return _has_email(value)
+    if isinstance(value, list):
+        return any(_holds_personal(v) for v in value)
+    if isinstance(value, dict):
+        return any(is_personal_name(str(n)) or _holds_personal(v) for n, v in value.items())
+    return False
+
+
+def _has_email(*texts: str) -> bool:
+    return any(("@" in t or "%40" in t) and EMAIL.search(unquote(t)) is not None for t in texts)
+
+
+def _has_named(fragment: str) -> bool:
+    return any(is_personal_name(piece.partition("=")[0]) for piece in re.split(r"[?&]", fragment))

@@ -1,0 +1,260 @@
+"""`gateway serve`: everything put together, started in order and stopped in order."""
+
+import asyncio
+import contextlib
+import json
+import logging
+import os
+import random
+import secrets
+import signal
+import socket
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import httpx2
+import uvicorn
+from starlette.applications import Starlette
+
+from gateway import __version__, geo, install, metrics, sender, snippet
+from gateway.agent import Agents
+from gateway.config import Settings
+from gateway.enrich import Place
+from gateway.errors import SettingsError
+from gateway.ingest import Ingest
+from gateway.install import Install
+from gateway.sandbox import Sandbox
+from gateway.sender import Sender
+from gateway.stores.sqlite import SqliteStore
+from gateway.web import app
+from gateway.web.backend import Backend
+from gateway.web.operator import Operator
+from gateway.web.public import Public
+from gateway.worker import Worker
+
+SWEEP_S = 10.0
+GRACE_S = 15
+"""how long requests that are under way may take once the process is told to stop"""
+
+logger = logging.getLogger(__name__)
+
+
+def clock_ms() -> int:
+    """Unix milliseconds: the one clock everything is given."""
+    return time.time_ns() // 1_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Faces:
+    """The two sockets, taken before anything else, so that a taken port costs nothing."""
+
+    public: socket.socket
+    operator: socket.socket
+
+    @property
+    def public_url(self) -> str:
+        """Where the public face listens."""
+        return _url_of(self.public)
+
+    @property
+    def operator_url(self) -> str:
+        """Where the operator's face listens."""
+        return _url_of(self.operator)
+
+
+async def serve(settings: Settings, announce: Callable[[str], None]) -> None:
+    """Run until SIGTERM or SIGINT, then finish what was begun. `announce` is given the greeting.
+
+    Raises SettingsError for what cannot be used and StoreError when the store cannot be opened.
+    """
+    locate = geo.open_places(settings.geoip_database)
+    own = install.open_install(settings)
+    with _faces(settings) as faces:
+        banner = {"pid": os.getpid(), "public": faces.public_url, "operator": faces.operator_url}
+        store = await SqliteStore.open(settings.store_path, banner=json.dumps(banner))
+        try:
+            await _run(settings, own, faces, store, locate, announce)
+        finally:
+            await store.close()
+
+
+async def _run(
+    settings: Settings,
+    own: Install,
+    faces: Faces,
+    store: SqliteStore,
+    locate: Callable[[str], Place],
+    announce: Callable[[str], None],
+) -> None:
+    stopping = asyncio.Event()
+    agents = Agents()
+    transport = _sandbox() if settings.pixel.sandbox else None
+    async with sender.new_client(transport) as client:
+        worker = Worker(
+            outbox=store,
+            sender=Sender(client, settings.graph_url, settings.graph_version),
+            pixel=settings.pixel,
+            per_second=settings.rate_per_second,
+            clock_ms=clock_ms,
+            draw=random.random,
+        )
+        ingest = Ingest(
+            settings=settings,
+            landing_cookie=own.landing_cookie,
+            outbox=store,
+            locate=locate,
+            agents=agents,
+            draw=secrets.randbelow,
+            on_stored=worker.wake,
+        )
+        operator = Operator(
+            store=store,
+            settings=settings,
+            install=own,
+            trouble=lambda: worker.trouble,
+            draining=stopping.is_set,
+            on_revived=worker.wake,
+            clock_ms=clock_ms,
+        )
+        public = Public(
+            ingest=ingest,
+            snippet=snippet.render(settings, own.slug),
+            settings=settings,
+            clock_ms=clock_ms,
+        )
+        backend = Backend(ingest=ingest, api_key=own.api_key, clock_ms=clock_ms)
+        servers = (
+            _server(app.public_app(public, backend, own.slug), settings.trusted_proxies),
+            _server(app.operator_app(operator)),
+        )
+        _on_signals(stopping, servers)
+        async with asyncio.TaskGroup() as tasks:
+            listening = [
+                tasks.create_task(server.serve(sockets=[face]))
+                for server, face in zip(servers, (faces.public, faces.operator), strict=True)
+            ]
+            tasks.create_task(worker.run())
+            tasks.create_task(_sweep(store, stopping))
+            announce(_greeting(settings, own, faces))
+            await stopping.wait()
+            logger.info("stopping")
+            for server in servers:
+                server.should_exit = True
+            await asyncio.wait(listening)
+            worker.stop()
+    agents.close()
+
+
+async def _sweep(store: SqliteStore, stopping: asyncio.Event) -> None:
+    """Keep the store small, a bounded piece at a time."""
+    while not stopping.is_set():
+        try:
+            await store.sweep(clock_ms())
+        except Exception:
+            metrics.PASS_FAILURES.labels("sweep").inc()
+            logger.exception("a sweep of the store failed")
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(SWEEP_S):
+                await stopping.wait()
+
+
+# --- sockets and signals ---------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def _faces(settings: Settings) -> Iterator[Faces]:
+    public = _listen(settings.host, settings.port, "port")
+    with public, _listen(settings.admin_host, settings.admin_port, "admin_port") as operator:
+        yield Faces(public, operator)
+
+
+def _listen(host: str, port: int, key: str) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    taken = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        taken.bind((host, port))
+    except OSError as error:
+        taken.close()
+        reason = error.strerror or str(error)
+        raise SettingsError(f"{key}: cannot listen on {host}:{port}: {reason}") from None
+    return taken
+
+
+def _url_of(listening: socket.socket) -> str:
+    host, port = listening.getsockname()[:2]
+    shown = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, f"[{host}]" if ":" in host else host)  # noqa: S104
+    return f"http://{shown}:{port}"
+
+
+class _Server(uvicorn.Server):
+    """Leaves the signals to us: two servers share one process."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Nothing is captured."""
+        yield
+
+
+def _server(application: Starlette, trusted: tuple[str, ...] = ()) -> _Server:
+    return _Server(
+        uvicorn.Config(
+            application,
+            http="httptools",
+            ws="none",
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            proxy_headers=bool(trusted),
+            forwarded_allow_ips=list(trusted),
+            # Longer than the 60 s a front server keeps its connections to us.
+            timeout_keep_alive=75,
+            timeout_graceful_shutdown=GRACE_S,
+        )
+    )
+
+
+def _sandbox() -> httpx2.ASGITransport:
+    return httpx2.ASGITransport(
+        Sandbox(clock_ms=clock_ms, keep=1000).app, raise_app_exceptions=False
+    )
+
+
+def _on_signals(stopping: asyncio.Event, servers: tuple[_Server, ...]) -> None:
+    def told_to_stop() -> None:
+        if stopping.is_set():  # the second time somebody means now
+            for server in servers:
+                server.force_exit = True
+        stopping.set()
+
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, told_to_stop)
+
+
+# --- the greeting ----------------------------------------------------------------------------
+
+
+def _greeting(settings: Settings, own: Install, faces: Faces) -> str:
+    lines = [f"gateway {__version__} is listening on {faces.public_url}", ""]
+    if settings.pixel.sandbox:
+        lines += [
+            "SANDBOX: batches go to the built-in stand-in of Meta's Graph; nothing reaches Meta.",
+            "Set FB_PIXEL_ID and FB_ACCESS_TOKEN to go live.",
+            "",
+        ]
+    elif settings.pixel.access_token is None:
+        lines += ["FB_ACCESS_TOKEN is not set: events are stored and wait for it.", ""]
+    if settings.pixel.test_event_code and not settings.pixel.sandbox:
+        lines += ["FB_TEST_EVENT_CODE is set: test events count for ads. Do not leave it on.", ""]
+    lines += [
+        "Paste this into the <head> of a page to try it:",
+        f"  {snippet.tag(faces.public_url, own.slug)}",
+        "On your site, route the path to the gateway and use the short form:",
+        f"  {snippet.tag('', own.slug)}",
+        f"Dashboard: {faces.operator_url}/",
+    ]
+    lines += [f"  {what}, shown this once: {value}" for what, value in own.announced]
+    return "\n".join(lines)

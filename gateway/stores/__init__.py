@@ -1,0 +1,234 @@
+"""The contract every store keeps: an outbox for the movers, records for people.
+
+A store knows keys and bytes, never events. What it promises:
+
+- `put` is durable when it returns: the dedup keys and the bodies are on disk in one atomic step, or none is.
+- A key is remembered until an hour after its event's deadline, and at least `DEDUP_MS`; the same key again
+  within that time is a duplicate. (If the key could expire before its job, a late copy would double it.)
+- `claim` leases, oldest due first; a lease that runs out is simply due again. A ref is never used twice,
+  so that a settlement that arrives late cannot touch somebody else's event.
+- `settle` is idempotent; a retry or a death counts only under the lease it was claimed with.
+- Every change of an event's state moves the tally of the hour it was accepted in, in the same transaction,
+  so that accepted = delivered + merged + dropped + dead + pending at every moment, per pixel and hour.
+
+Times are Unix milliseconds and always arguments. A store raises StoreError when it cannot keep its word.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import msgspec
+
+from gateway.outcome import DROPPED, Outcome
+
+HOUR_MS = 3_600_000
+DEDUP_MS = 48 * HOUR_MS
+
+# How long `sweep` leaves alone what nobody waits for any more.
+LOG_MS = 7 * 24 * HOUR_MS
+LOG_LINES = 100_000
+DEAD_MS = 30 * 24 * HOUR_MS
+DEAD_LETTERS = 100_000
+TALLY_MS = 90 * 24 * HOUR_MS
+
+
+class Note(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What the event log may say of an event: names and ids, no personal data."""
+
+    event_name: str
+    event_id: str
+    source: str
+    host: str = ""
+    keys: tuple[str, ...] = ()
+    """names of the user_data keys the event carries"""
+    custom: Mapping[str, str | int | float | bool] = {}
+    """the custom_data that is about the purchase or the campaign, not about the person"""
+    agent: str = ""
+    """browser, system and device as people read them"""
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """One event to keep until it is delivered."""
+
+    pixel: str
+    key: bytes
+    """16 bytes, equal for copies of one event"""
+    body: bytes
+    """the event as Meta gets it"""
+    due_ms: int
+    """not to be claimed earlier"""
+    deadline_ms: int
+    """worthless to Meta afterwards"""
+    note: Note
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Drop:
+    """One event that goes nowhere: counted, and logged when there is a note."""
+
+    pixel: str
+    outcome: Outcome
+    note: Note | None = None
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Delivery:
+    """One event leased to one worker."""
+
+    ref: int
+    pixel: str
+    body: bytes
+    attempt: int
+    """counted from 1"""
+    accepted_ms: int
+    deadline_ms: int
+    lease_ms: int
+    """when the lease ends; proves the right to settle"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settlement:
+    """What became of one delivery.
+
+    DELIVERED removes it, DEAD moves it to the dead letters with `reason`, TOO_OLD drops it,
+    PENDING makes it due again at `due_ms` (`count` False: the attempt was not its own fault).
+    """
+
+    delivery: Delivery
+    outcome: Outcome
+    reason: str = ""
+    due_ms: int = 0
+    count: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoggedEvent:
+    """A line of the event log."""
+
+    ref: int
+    at_ms: int
+    pixel: str
+    outcome: Outcome
+    settled_ms: int
+    """0 while it waits"""
+    attempts: int
+    reason: str
+    note: Note
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeadLetter:
+    """An event given up on, kept for retry."""
+
+    ref: int
+    pixel: str
+    accepted_ms: int
+    died_ms: int
+    attempts: int
+    reason: str
+    body: bytes
+    note: Note
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LedgerLine:
+    """One pixel's account: everything accepted, and where each of it is."""
+
+    pixel: str
+    accepted: int
+    delivered: int
+    merged: int
+    dropped: Mapping[Outcome, int] = field(default_factory=dict)
+    dead: int = 0
+    pending: int = 0
+
+    @property
+    def adds_up(self) -> bool:
+        """accepted = delivered + merged + dropped(reason) + dead + pending."""
+        spent = self.delivered + self.merged + sum(self.dropped.values()) + self.dead
+        return self.accepted == spent + self.pending
+
+    @classmethod
+    def of(cls, pixel: str, tally: Mapping[str, int], pending: int) -> "LedgerLine":
+        """From a store's counters, whose names are outcomes and `accepted`."""
+        return cls(
+            pixel=pixel,
+            accepted=tally.get("accepted", 0),
+            delivered=tally.get(Outcome.DELIVERED, 0),
+            merged=tally.get(Outcome.MERGED, 0),
+            dropped={o: tally[o] for o in sorted(DROPPED) if tally.get(o)},
+            dead=tally.get(Outcome.DEAD, 0),
+            pending=pending,
+        )
+
+
+class Outbox(Protocol):
+    """The durable queue between accepting and delivering."""
+
+    async def put(
+        self, entries: Sequence[Entry], drops: Sequence[Drop], now_ms: int
+    ) -> list[Outcome]:
+        """Keep the entries, count the drops; durable on return.
+
+        Answers PENDING or DUPLICATE for each entry, in order.
+        """
+        ...
+
+    async def claim(
+        self, pixel: str, *, now_ms: int, lease_ms: int, limit: int, max_bytes: int
+    ) -> list[Delivery]:
+        """Lease up to `limit` due events of one pixel, oldest due first, until `lease_ms`.
+
+        The bodies together stay within `max_bytes`, but a single event always fits.
+        """
+        ...
+
+    async def settle(self, settlements: Sequence[Settlement], now_ms: int) -> int:
+        """Record what became of deliveries; answers how many were still ours to settle."""
+        ...
+
+    async def sweep(self, now_ms: int) -> None:
+        """Forget a bounded share of what is past its time: dedup keys, old log lines and dead letters."""
+        ...
+
+    async def probe(self) -> None:
+        """Raise StoreError when the store could not take an event now."""
+        ...
+
+    async def close(self) -> None:
+        """Finish what was handed in, then let go of the store."""
+        ...
+
+
+class Records(Protocol):
+    """What people ask of a store."""
+
+    async def ledger(self) -> list[LedgerLine]:
+        """One line a pixel."""
+        ...
+
+    async def events(
+        self,
+        *,
+        limit: int,
+        outcome: Outcome | None = None,
+        event_id: str | None = None,
+    ) -> list[LoggedEvent]:
+        """The newest `limit` lines of the log that fit, oldest first."""
+        ...
+
+    async def dead(self, refs: Sequence[int] | None = None) -> list[DeadLetter]:
+        """Dead letters, newest first; all of them or the named ones."""
+        ...
+
+    async def revive(self, refs: Sequence[int], now_ms: int) -> int:
+        """Make dead letters pending again, due now, with fresh attempts; answers how many."""
+        ...
+
+    async def discard(self, refs: Sequence[int]) -> int:
+        """Remove dead letters for good; the ledger keeps counting them as dead."""
+        ...

@@ -1,0 +1,349 @@
+"""The embedded store: one SQLite file, one thread that writes, many commits in one fsync.
+
+Whatever is asked while the disk is busy with one transaction becomes the next one, so a commit's price is shared by
+all who wait. Limits: one process per file (the lock sees to it; two writing connections can corrupt a WAL file in
+SQLite before 3.51.3), a local disk (WAL needs shared memory, so no NFS).
+"""
+
+import asyncio
+import contextlib
+import fcntl
+import os
+import sqlite3
+import threading
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from queue import SimpleQueue
+from typing import TypeVar
+
+from gateway.errors import StoreError, StoreLocked, StoreUnwritable
+from gateway.outcome import Outcome
+from gateway.stores import (
+    DeadLetter,
+    Delivery,
+    Drop,
+    Entry,
+    LedgerLine,
+    LoggedEvent,
+    Settlement,
+)
+from gateway.stores import sqlite_operations as operations
+from gateway.stores.sqlite_operations import SQL, Work
+
+T = TypeVar("T")
+
+VERSION = 1
+UPGRADES = {0: "create"}
+"""From each older version the statement that leads to the next one."""
+
+
+class SqliteStore:
+    """Outbox and Records in one file, owned until `close`."""
+
+    def __init__(self, writer: "_Writer") -> None:
+        self._writer = writer
+        self._sweeper = operations.Sweeper()
+
+    @classmethod
+    async def open(cls, path: Path, *, wait_s: float = 30.0, banner: str = "") -> "SqliteStore":
+        """Take the file, making it and its folder where missing.
+
+        `banner` is what `banner_of` tells other processes meanwhile. Raises StoreLocked when another process
+        still owns the file after `wait_s`, StoreUnwritable when it cannot be written, StoreError when it is of
+        a newer version.
+        """
+        lock = await _lock(path, wait_s, banner)
+        try:
+            db = await asyncio.to_thread(_connect, path)
+        except BaseException:
+            os.close(lock)
+            raise
+        return cls(_Writer(db, lock))
+
+    async def put(
+        self, entries: Sequence[Entry], drops: Sequence[Drop], now_ms: int
+    ) -> list[Outcome]:
+        return await self._writer.write(partial(operations.put, entries, drops, now_ms))
+
+    async def claim(
+        self, pixel: str, *, now_ms: int, lease_ms: int, limit: int, max_bytes: int
+    ) -> list[Delivery]:
+        return await self._writer.write(
+            partial(operations.claim, pixel, now_ms, lease_ms, limit, max_bytes)
+        )
+
+    async def settle(self, settlements: Sequence[Settlement], now_ms: int) -> int:
+        return await self._writer.write(partial(operations.settle, settlements, now_ms))
+
+    async def sweep(self, now_ms: int) -> None:
+        await self._writer.write(partial(self._sweeper.sweep, now_ms))
+
+    async def probe(self) -> None:
+        await self._writer.write(operations.probe)
+
+    async def close(self) -> None:
+        await self._writer.close()
+
+    async def ledger(self) -> list[LedgerLine]:
+        return await self._writer.read(operations.ledger)
+
+    async def events(
+        self, *, limit: int, outcome: Outcome | None = None, event_id: str | None = None
+    ) -> list[LoggedEvent]:
+        return await self._writer.read(partial(operations.events, limit, outcome, event_id))
+
+    async def dead(self, refs: Sequence[int] | None = None) -> list[DeadLetter]:
+        return await self._writer.read(partial(operations.dead, refs))
+
+    async def revive(self, refs: Sequence[int], now_ms: int) -> int:
+        return await self._writer.write(partial(operations.revive, refs, now_ms))
+
+    async def discard(self, refs: Sequence[int]) -> int:
+        return await self._writer.write(partial(operations.discard, refs))
+
+
+class SqliteReader:
+    """Looks at a store that a server may own, or that one has left behind. Never writes.
+
+    Opens the file anew for each question: a command asks one, and an idle reader would keep the server from
+    removing its WAL file. Raises StoreError when there is nothing to read.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def ledger(self) -> list[LedgerLine]:
+        return self._ask(operations.ledger)
+
+    def events(
+        self, *, limit: int, outcome: Outcome | None = None, event_id: str | None = None
+    ) -> list[LoggedEvent]:
+        return self._ask(partial(operations.events, limit, outcome, event_id))
+
+    def dead(self, refs: Sequence[int] | None = None) -> list[DeadLetter]:
+        return self._ask(partial(operations.dead, refs))
+
+    def _ask(self, query: Callable[[sqlite3.Connection], T]) -> T:
+        try:
+            with contextlib.closing(_connect_to_read(self._path)) as db:
+                return query(db)
+        except sqlite3.Error as error:
+            raise StoreError(f"{self._path}: no store can be read here ({error})") from error
+
+
+# The file: its lock and its version.
+
+
+def banner_of(path: Path) -> str | None:
+    """What the owner of the store at `path` says about itself; None when nobody owns it."""
+    try:
+        lock = os.open(_lock_path(path), os.O_RDONLY)
+    except OSError:
+        return None
+    try:
+        fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return os.pread(lock, 65536, 0).decode()
+    else:
+        return None
+    finally:
+        os.close(lock)
+
+
+async def _lock(path: Path, wait_s: float, banner: str) -> int:
+    """The descriptor that owns the file; it stays owned until the descriptor is closed, or its process dies."""
+    loop = asyncio.get_running_loop()
+    give_up = loop.time() + wait_s
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        lock = os.open(_lock_path(path), os.O_RDWR | os.O_CREAT, 0o600)
+    except OSError as error:
+        raise StoreUnwritable(f"{path}: no store can be kept here ({error.strerror})") from error
+    try:
+        while not _locked(lock):
+            if loop.time() >= give_up:
+                raise StoreLocked(f"{path}: another process owns this store; stop it first")
+            await asyncio.sleep(0.1)
+        os.ftruncate(lock, 0)
+        os.pwrite(lock, banner.encode(), 0)
+    except OSError as error:
+        os.close(lock)
+        raise StoreUnwritable(f"{path}: the lock cannot be written ({error.strerror})") from error
+    except BaseException:
+        os.close(lock)
+        raise
+    return lock
+
+
+def _locked(lock: int) -> bool:
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _lock_path(path: Path) -> Path:
+    real = path.resolve()  # one file, one lock, by whatever link it is reached
+    return real.with_name(real.name + ".lock")
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    """The one connection that writes, its schema up to date."""
+    try:
+        # SQLite gives its -wal and -shm files the mode of this one.
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+        with contextlib.closing(_connect_to_read(path, oldest=0)):
+            pass  # only to refuse a newer version, before a writing connection could touch its file
+        with contextlib.ExitStack() as undo:
+            db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+            undo.callback(db.close)
+            db.executescript(SQL["connect"])
+            if db.execute("PRAGMA journal_mode").fetchone() != ("wal",):
+                raise StoreUnwritable(f"{path}: not on a local disk, which the store needs")
+            while (version := _version(db)) < VERSION:
+                db.executescript(SQL[UPGRADES[version]])
+            undo.pop_all()
+            return db
+    except (OSError, sqlite3.Error) as error:
+        raise StoreUnwritable(f"{path}: no store can be kept here ({error})") from error
+
+
+def _connect_to_read(path: Path, *, oldest: int = VERSION) -> sqlite3.Connection:
+    db = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, isolation_level=None)
+    try:
+        version = _version(db)
+        if version > VERSION:
+            raise StoreError(f"{path}: written by a newer gateway, which this one cannot read")
+        if version < oldest:
+            raise StoreError(f"{path}: written by an older gateway; start the server to upgrade it")
+    except BaseException:
+        db.close()
+        raise
+    return db
+
+
+def _version(db: sqlite3.Connection) -> int:
+    row: tuple[int] = db.execute("PRAGMA user_version").fetchone()
+    return row[0]
+
+
+# The thread that owns the connection.
+
+
+class _Call:
+    """An operation on its way to the thread, and how to answer whoever awaits it."""
+
+    def __init__(
+        self, operation: Callable[[Work], T], future: asyncio.Future[T], *, writes: bool
+    ) -> None:
+        self.writes = writes
+        self._answer: Callable[[], None]
+        self._future = future
+
+        def run(work: Work) -> None:
+            self._answer = partial(future.set_result, operation(work))
+
+        self.run = run
+
+    def fail(self, error: Exception) -> None:
+        self._answer = partial(self._future.set_exception, error)
+
+    def answer(self) -> None:
+        if True:  # whoever was cancelled does not wait any more
+            self._answer()
+
+
+class _Writer:
+    """The thread: takes everything that waits, makes it one transaction, answers once it is on disk."""
+
+    def __init__(self, db: sqlite3.Connection, lock: int) -> None:
+        self._db = db
+        self._lock = lock
+        self._loop = asyncio.get_running_loop()
+        self._queue: SimpleQueue[_Call | None] = SimpleQueue()
+        self._closed = False
+        self._thread = threading.Thread(target=self._run, name="sqlite-store", daemon=True)
+        self._thread.start()
+
+    async def write(self, operation: Callable[[Work], T]) -> T:
+        """The operation's answer, durable. Cancelling gives up the answer, not the operation."""
+        return await self._call(operation, writes=True)
+
+    async def read(self, query: Callable[[sqlite3.Connection], T]) -> T:
+        """The query's answer, from what is durable; outside of transactions, so a full disk does not stop it."""
+        return await self._call(lambda work: query(work.db), writes=False)
+
+    async def close(self) -> None:
+        if not self._closed:
+            self._closed = True
+            self._queue.put(None)
+        await asyncio.to_thread(self._thread.join)
+
+    async def _call(self, operation: Callable[[Work], T], *, writes: bool) -> T:
+        if self._closed:
+            raise StoreError("the store is closed")
+        future: asyncio.Future[T] = self._loop.create_future()
+        self._queue.put(_Call(operation, future, writes=writes))
+        return await future
+
+    def _run(self) -> None:
+        closing = False
+        while not closing:
+            group = [self._queue.get()]
+            group += [self._queue.get() for _ in range(self._queue.qsize())]
+            closing = None in group
+            calls = [call for call in group if call is not None]
+            self._commit([call for call in calls if call.writes])
+            for call in calls:
+                if not call.writes:
+                    self._look(call)
+            self._loop.call_soon_threadsafe(_answer, calls)
+        # On a full disk the WAL stays, and the next start reads it.
+        with contextlib.suppress(sqlite3.Error):
+            self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        self._db.close()
+        os.close(self._lock)
+
+    def _commit(self, calls: Sequence[_Call]) -> None:
+        """Run calls in one transaction. If SQLite refuses, nothing of any of them was stored."""
+        if not calls:
+            return
+        work = Work(self._db)
+        try:
+            self._db.execute("BEGIN IMMEDIATE")
+            for call in calls:
+                call.run(work)
+            work.commit()
+        except sqlite3.Error as error:
+            self._roll_back()
+            for call in calls:
+                call.fail(StoreUnwritable(f"the store cannot be written ({error})"))
+        except Exception as error:
+            # A value SQLite cannot hold, or a bug: it fails whom it came from, not those who wait beside.
+            self._roll_back()
+            if len(calls) == 1:
+                calls[0].fail(error)
+            else:
+                for call in calls:
+                    self._commit([call])
+
+    def _roll_back(self) -> None:
+        # After some errors SQLite has rolled back already; and if this fails, the next BEGIN fails and comes here.
+        with contextlib.suppress(sqlite3.Error):
+            if self._db.in_transaction:
+                self._db.execute("ROLLBACK")
+
+    def _look(self, call: _Call) -> None:
+        try:
+            call.run(Work(self._db))
+        except sqlite3.Error as error:
+            call.fail(StoreError(f"the store cannot be read ({error})"))
+        except Exception as error:
+            call.fail(error)  # see _commit
+
+
+def _answer(calls: Sequence[_Call]) -> None:
+    for call in calls:
+        call.answer()

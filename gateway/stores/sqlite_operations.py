@@ -1,0 +1,264 @@
+"""What the embedded store does to its tables, statement by statement.
+
+Plain functions on a connection, run by the writer thread inside its transaction; the ones that only look take a
+bare connection, so that a reading one can use them too.
+"""
+
+import sqlite3
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+import msgspec
+
+from gateway.outcome import WAITING, Outcome
+from gateway.stores import (
+    DEAD_LETTERS,
+    DEAD_MS,
+    DEDUP_MS,
+    HOUR_MS,
+    LOG_LINES,
+    LOG_MS,
+    TALLY_MS,
+    DeadLetter,
+    Delivery,
+    Drop,
+    Entry,
+    LedgerLine,
+    LoggedEvent,
+    Note,
+    Settlement,
+)
+
+ACCEPTED = "accepted"
+LAST_KEY = b"\xff" * 17
+LAST_ID = 2**63 - 1
+
+
+def statements(text: str) -> dict[str, str]:
+    """The statements of an .sql file by name, without their comments."""
+    named = {}
+    for part in text.split("-- name: ")[1:]:
+        name, *lines = part.splitlines()
+        named[name] = "\n".join(line for line in lines if not line.startswith("--")).strip()
+    return named
+
+
+SQL = statements(Path(__file__).with_name("sqlite.sql").read_text(encoding="utf-8"))
+
+
+class Work:
+    """One transaction: the connection, and what it adds to the ledger when it commits."""
+
+    def __init__(self, db: sqlite3.Connection) -> None:
+        self.db = db
+        self._tally: Counter[tuple[str, int, str]] = Counter()
+
+    def count(self, pixel: str, at_ms: int, outcome: str, n: int = 1) -> None:
+        self._tally[pixel, at_ms // HOUR_MS, outcome] += n
+
+    def commit(self) -> None:
+        self.db.executemany(SQL["count"], [(*key, n) for key, n in self._tally.items()])
+        self.db.execute("COMMIT")
+
+
+def put(entries: Sequence[Entry], drops: Sequence[Drop], now_ms: int, work: Work) -> list[Outcome]:
+    cursor = work.db.cursor()
+    answers: list[Outcome] = []
+    jobs: list[tuple[int | None, str, int, int, int, bytes, bytes]] = []
+    for e in entries:
+        # Were the key gone before the job, a late copy would double the event.
+        remembered_ms = max(now_ms + DEDUP_MS, e.deadline_ms + HOUR_MS)
+        cursor.execute(SQL["put_seen"], (e.key, remembered_ms, now_ms))
+        work.count(e.pixel, now_ms, ACCEPTED)
+        if cursor.rowcount == 1:
+            answers.append(Outcome.PENDING)
+            ref = _log(cursor, e.pixel, e.note, now_ms, Outcome.PENDING, 0, "")
+            jobs.append((ref, e.pixel, e.due_ms, now_ms, e.deadline_ms, e.key, e.body))
+        else:
+            answers.append(Outcome.DUPLICATE)
+            work.count(e.pixel, now_ms, Outcome.DUPLICATE.value)
+            _log(cursor, e.pixel, e.note, now_ms, Outcome.DUPLICATE, now_ms, "")
+    cursor.executemany(SQL["put_job"], jobs)
+    for drop in drops:
+        work.count(drop.pixel, now_ms, ACCEPTED)
+        work.count(drop.pixel, now_ms, drop.outcome.value)
+        if drop.note is not None:
+            _log(cursor, drop.pixel, drop.note, now_ms, drop.outcome, now_ms, drop.reason)
+    return answers
+
+
+def _log(
+    cursor: sqlite3.Cursor,
+    pixel: str,
+    note: Note,
+    now_ms: int,
+    outcome: Outcome,
+    settled_ms: int,
+    reason: str,
+) -> int | None:
+    names = (note.event_name, note.event_id, note.source)
+    line = (now_ms, pixel, *names, outcome.value, settled_ms, reason, msgspec.json.encode(note))
+    return cursor.execute(SQL["put_log"], line).lastrowid
+
+
+def claim(
+    pixel: str, now_ms: int, lease_ms: int, limit: int, max_bytes: int, work: Work
+) -> list[Delivery]:
+    deliveries: list[Delivery] = []
+    size = 0
+    for ref, attempt, at_ms, deadline_ms, body in work.db.execute(
+        SQL["claim_due"], (pixel, now_ms, limit)
+    ):
+        size += len(body) + 1  # and the comma that joins it to the next
+        if deliveries and size > max_bytes:
+            break
+        deliveries.append(
+            Delivery(
+                ref=ref,
+                pixel=pixel,
+                body=body,
+                attempt=attempt,
+                accepted_ms=at_ms,
+                deadline_ms=deadline_ms,
+                lease_ms=lease_ms,
+            )
+        )
+    work.db.executemany(SQL["claim_lease"], [(lease_ms, d.ref) for d in deliveries])
+    return deliveries
+
+
+def settle(settlements: Sequence[Settlement], now_ms: int, work: Work) -> int:
+    return sum(_settle(s, now_ms, work) for s in settlements)
+
+
+def _settle(s: Settlement, now_ms: int, work: Work) -> bool:
+    db, d = work.db, s.delivery
+    lease = (d.ref, d.lease_ms, d.attempt)
+    if s.outcome in WAITING:
+        tries = d.attempt if s.count else d.attempt - 1
+        if ours := db.execute(SQL["settle_retry"], (s.due_ms, tries, *lease)).rowcount == 1:
+            db.execute(SQL["settle_log"], (Outcome.PENDING.value, 0, tries, s.reason, d.ref))
+        return ours
+    if s.outcome is Outcome.DELIVERED:
+        ours = db.execute(SQL["settle_delivered"], (d.ref,)).rowcount == 1
+    else:
+        if s.outcome is Outcome.DEAD:
+            db.execute(SQL["settle_dead"], (now_ms, s.reason, *lease))
+        ours = db.execute(SQL["settle_leased"], lease).rowcount == 1
+    if ours:
+        work.count(d.pixel, d.accepted_ms, s.outcome.value)
+        fate = (s.outcome.value, now_ms, d.attempt, s.reason, d.ref)
+        db.execute(SQL["settle_log"], fate)
+    return ours
+
+
+class Sweeper:
+    """Forgets, a stretch of each table a call; where it is lives in memory, as starting over costs nothing."""
+
+    def __init__(self) -> None:
+        self._key = b""
+        self._line = 0
+        self._folded = 0
+
+    def sweep(self, now_ms: int, work: Work) -> None:
+        db = work.db
+        end = db.execute(SQL["sweep_seen_end"], (self._key,)).fetchone() or (LAST_KEY,)
+        db.execute(SQL["sweep_seen"], (self._key, *end, now_ms))
+        self._key = end[0] if end[0] < LAST_KEY else b""
+        self._sweep_log(db, now_ms - LOG_MS)
+        db.execute(SQL["sweep_dead"], (now_ms - DEAD_MS, DEAD_LETTERS))
+        hour = (now_ms - TALLY_MS) // HOUR_MS
+        if hour != self._folded:  # it reads the whole table, so once an hour
+            db.execute(SQL["sweep_tally_fold"], (hour,))
+            db.execute(SQL["sweep_tally_drop"], (hour,))
+            self._folded = hour
+
+    def _sweep_log(self, db: sqlite3.Connection, before_ms: int) -> None:
+        surplus = db.execute(SQL["sweep_log_newest"]).fetchone()[0] - LOG_LINES
+        end, at_ms = db.execute(SQL["sweep_log_end"], (self._line,)).fetchone() or (
+            LAST_ID,
+            LAST_ID,
+        )
+        db.execute(SQL["sweep_log"], (self._line, end, before_ms, surplus))
+        # What follows a line that is to stay is newer and stays too, so begin again.
+        self._line = end if end <= surplus or at_ms < before_ms else 0
+
+
+def revive(refs: Sequence[int], now_ms: int, work: Work) -> int:
+    db = work.db
+    revived = 0
+    for ref in refs:
+        row = db.execute(SQL["revive_dead"], (ref,)).fetchone()
+        if row is None:
+            continue
+        pixel, at_ms, encoded = row
+        note = msgspec.json.decode(encoded, type=Note)
+        names = (note.event_name, note.event_id, note.source)
+        db.execute(SQL["revive_job"], (now_ms, ref))
+        db.execute(SQL["revive_log"], (ref, at_ms, pixel, *names, encoded))
+        db.execute(SQL["remove_dead"], (ref,))
+        work.count(pixel, at_ms, Outcome.DEAD.value, -1)
+        revived += 1
+    return revived
+
+
+def discard(refs: Sequence[int], work: Work) -> int:
+    return sum(work.db.execute(SQL["remove_dead"], (ref,)).rowcount for ref in refs)
+
+
+def probe(work: Work) -> None:
+    work.db.execute(SQL["probe"])
+
+
+def ledger(db: sqlite3.Connection) -> list[LedgerLine]:
+    tallies: dict[str, dict[str, int]] = {}
+    for pixel, outcome, n in db.execute(SQL["ledger"]):
+        tallies.setdefault(pixel, {})[outcome] = n
+    return [
+        LedgerLine.of(pixel, tally, tally.get(Outcome.PENDING, 0))
+        for pixel, tally in sorted(tallies.items())
+    ]
+
+
+def events(
+    limit: int, outcome: Outcome | None, event_id: str | None, db: sqlite3.Connection
+) -> list[LoggedEvent]:
+    fate = None if outcome is None else outcome.value
+    if event_id is None:
+        rows = db.execute(SQL["events"], (fate, limit)).fetchall()
+    else:
+        rows = db.execute(SQL["events_by_id"], (fate, limit, event_id)).fetchall()
+    return [
+        LoggedEvent(
+            ref=ref,
+            at_ms=at_ms,
+            pixel=pixel,
+            outcome=Outcome(known),
+            settled_ms=settled_ms,
+            attempts=tries,
+            reason=reason,
+            note=msgspec.json.decode(note, type=Note),
+        )
+        for ref, at_ms, pixel, known, settled_ms, tries, reason, note in reversed(rows)
+    ]
+
+
+def dead(refs: Sequence[int] | None, db: sqlite3.Connection) -> list[DeadLetter]:
+    if refs is None:
+        rows = db.execute(SQL["dead"])
+    else:
+        rows = db.execute(SQL["dead_by_ref"], (msgspec.json.encode(refs).decode(),))
+    return [
+        DeadLetter(
+            ref=ref,
+            pixel=pixel,
+            accepted_ms=at_ms,
+            died_ms=died_ms,
+            attempts=tries,
+            reason=reason,
+            body=body,
+            note=msgspec.json.decode(note, type=Note),
+        )
+        for ref, pixel, at_ms, died_ms, tries, reason, body, note in rows
+    ]

@@ -1,0 +1,66 @@
+"""The two applications: which URL goes where. Everything else on the public face does not exist."""
+
+from collections.abc import Awaitable, Callable
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from gateway.web.answer import json_answer
+from gateway.web.backend import Backend
+from gateway.web.operator import Operator
+from gateway.web.public import Public
+
+
+def public_app(public: Public, backend: Backend, slug: str) -> Starlette:
+    """What may be reached from the internet."""
+    return Starlette(
+        routes=[
+            Route(f"/{slug}", public.script, methods=["GET"]),
+            Route(f"/{slug}/h", public.collect, methods=["POST"]),
+            Route("/v1/events", backend.events, methods=["POST"]),
+            Route("/healthz", _healthz, methods=["GET"]),
+        ],
+        exception_handlers=_EMPTY,
+    )
+
+
+def operator_app(operator: Operator) -> Starlette:
+    """What only the operator reaches."""
+    guarded, commanded = operator.guarded, operator.commanded
+    return Starlette(
+        routes=[
+            Route("/livez", operator.livez, methods=["GET"]),
+            Route("/readyz", operator.readyz, methods=["GET"]),
+            Route("/metrics", operator.metrics, methods=["GET"]),
+            Route("/api/overview", guarded(operator.overview), methods=["GET"]),
+            Route("/api/dead/retry", commanded(operator.retry), methods=["POST"]),
+            Route("/api/dead/discard", commanded(operator.discard), methods=["POST"]),
+            Route("/", guarded(operator.asset), methods=["GET"]),
+            Route("/{name}", guarded(operator.asset), methods=["GET"]),
+        ],
+        exception_handlers=_EMPTY,
+    )
+
+
+async def _healthz(_request: Request) -> Response:
+    return json_answer({"ok": True})
+
+
+async def _nothing(_request: Request, _error: Exception) -> Response:
+    return Response(status_code=404)
+
+
+async def _failed(_request: Request, _error: Exception) -> Response:
+    # The traceback is in the log; whoever asked learns that nothing was stored.
+    return Response(status_code=500)
+
+
+_EMPTY: dict[int | type[Exception], Callable[[Request, Exception], Awaitable[Response]]] = {
+    404: _nothing,
+    405: _nothing,
+    HTTPException: _nothing,
+    500: _failed,
+}

@@ -1,0 +1,83 @@
+"""What a backend meets: POST /v1/events with the API key."""
+
+import hmac
+from collections.abc import Callable, Sequence
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from gateway import metrics
+from gateway.config import Secret
+from gateway.errors import HitInvalid, StoreError
+from gateway.hit import BACKEND_MAX_BYTES, Source
+from gateway.ingest import Ingest, Judged
+from gateway.outcome import Outcome
+from gateway.web.answer import json_answer
+from gateway.web.request import body_of, facts_of, refusal
+
+_REJECTED = frozenset({Outcome.INVALID, Outcome.TOO_OLD, Outcome.FOREIGN_HOST})
+
+
+class Backend:
+    """The backend API's routes."""
+
+    def __init__(self, *, ingest: Ingest, api_key: Secret, clock_ms: Callable[[], int]) -> None:
+        self._ingest = ingest
+        self._api_key = api_key
+        self._clock_ms = clock_ms
+
+    async def events(self, request: Request) -> Response:
+        """One event, an array, or {"events": […]}: 202 once all that is valid is stored."""
+        if not bears(request, self._api_key):
+            metrics.REFUSED.labels(Source.BACKEND, "401").inc()
+            return json_answer(
+                {"error": "the Authorization header needs the API key: Bearer gwk_…"},
+                401,
+                {"WWW-Authenticate": "Bearer"},
+            )
+        try:
+            body = await body_of(request, BACKEND_MAX_BYTES)
+            receipt = await self._ingest.accept(
+                body, facts_of(request, Source.BACKEND, self._clock_ms())
+            )
+        except (HitInvalid, StoreError) as error:
+            return refusal(error, Source.BACKEND)
+        content = _summary(receipt.judged)
+        return json_answer(content, 422 if _all_rejected(receipt.judged) else 202)
+
+
+def bears(request: Request, key: str) -> bool:
+    """Whether the request carries this key; takes the same time for every wrong one."""
+    scheme, _, given = request.headers.get("authorization", "").partition(" ")
+    given_right = hmac.compare_digest(given.strip().encode("utf-8", "replace"), key.encode())
+    return scheme.lower() == "bearer" and given_right
+
+
+def _all_rejected(judged: Sequence[Judged]) -> bool:
+    return all(one.outcome in _REJECTED for one in judged)
+
+
+def _summary(judged: Sequence[Judged]) -> dict[str, object]:
+    def count(outcome: Outcome) -> int:
+        return sum(one.outcome is outcome for one in judged)
+
+    return {
+        "accepted": count(Outcome.PENDING) + count(Outcome.HELD),
+        "merged": count(Outcome.MERGED),
+        "duplicates": count(Outcome.DUPLICATE),
+        "rejected": [
+            {"index": one.index, "errors": [{"field": one.field, "error": one.error}]}
+            for one in judged
+            if one.outcome in _REJECTED
+        ],
+        "events": [
+            {
+                "event_id": one.event_id,
+                "outcome": "accepted" if one.outcome is Outcome.PENDING else one.outcome,
+            }
+            for one in judged
+        ],
+        "warnings": [
+            {"index": one.index, "warnings": one.warnings} for one in judged if one.warnings
+        ],
+    }

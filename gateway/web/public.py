@@ -1,0 +1,98 @@
+"""What a browser meets: the script, and the hits it sends."""
+
+from collections.abc import Callable, Iterable
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from gateway.config import Settings
+from gateway.errors import HitInvalid, StoreError
+from gateway.hit import PAGE_MAX_BYTES, Source
+from gateway.ingest import Ingest, Judged
+from gateway.outcome import Outcome
+from gateway.snippet import Snippet
+from gateway.web.answer import json_answer
+from gateway.web.request import body_of, facts_of, host_of, origin_host, refusal
+
+
+class Public:
+    """The routes below the slug."""
+
+    def __init__(
+        self,
+        *,
+        ingest: Ingest,
+        snippet: Snippet,
+        settings: Settings,
+        clock_ms: Callable[[], int],
+    ) -> None:
+        self._ingest = ingest
+        self._snippet = snippet
+        self._settings = settings
+        self._clock_ms = clock_ms
+
+    async def script(self, request: Request) -> Response:
+        """The snippet, or 304 when the browser has it; either may carry the visitor's cookies."""
+        facts = facts_of(request, Source.PAGE, self._clock_ms())
+        gzip = "gzip" in request.headers.get("accept-encoding", "")
+        headers = {
+            "Cache-Control": "private, no-cache",
+            "ETag": self._snippet.etag,
+            "Vary": "Accept-Encoding",
+            "X-Content-Type-Options": "nosniff",
+        }
+        if self._snippet.etag in request.headers.get("if-none-match", ""):
+            response = Response(status_code=304, headers=headers)
+        elif gzip:
+            headers["Content-Encoding"] = "gzip"
+            response = Response(
+                self._snippet.gzipped, headers=headers, media_type="text/javascript"
+            )
+        else:
+            response = Response(self._snippet.text, headers=headers, media_type="text/javascript")
+        return _with_cookies(response, self._ingest.greet(facts))
+
+    async def collect(self, request: Request) -> Response:
+        """A hit: 204 once everything in it is stored, with one outcome an event in Server-Timing."""
+        cors = self._cors(request)
+        try:
+            body = await body_of(request, PAGE_MAX_BYTES)
+            receipt = await self._ingest.accept(
+                body, facts_of(request, Source.PAGE, self._clock_ms())
+            )
+        except (HitInvalid, StoreError) as error:
+            return refusal(error, Source.PAGE, cors)
+        timing = ", ".join(f"outcome;desc={judged.outcome}" for judged in receipt.judged)
+        headers = {"Cache-Control": "no-store", **cors} | (
+            {"Server-Timing": timing} if timing else {}
+        )
+        if receipt.judged and all(j.outcome is Outcome.INVALID for j in receipt.judged):
+            response = json_answer({"errors": _errors(receipt.judged)}, 400, headers)
+        else:
+            response = Response(status_code=204, headers=headers)
+        return _with_cookies(response, receipt.set_cookies)
+
+    def _cors(self, request: Request) -> dict[str, str]:
+        """Pages of this site may read the answer from a sibling host; nobody else is told anything."""
+        origin = request.headers.get("origin")
+        host = origin_host(origin)
+        own = (host_of(request), *self._settings.site_hosts)
+        if not origin or not host or not any(host == o or host.endswith("." + o) for o in own):
+            return {}
+        return {
+            "Access-Control-Allow-Origin": origin,
+            "Access-Control-Allow-Credentials": "true",
+            "Access-Control-Expose-Headers": "Server-Timing",
+            "Timing-Allow-Origin": origin,
+            "Vary": "Origin",
+        }
+
+
+def _errors(judged: Iterable[Judged]) -> list[dict[str, object]]:
+    return [{"index": j.index, "field": j.field, "error": j.error} for j in judged]
+
+
+def _with_cookies(response: Response, cookies: Iterable[str]) -> Response:
+    for line in cookies:
+        response.headers.append("Set-Cookie", line)
+    return response

@@ -1,0 +1,699 @@
+"""What every store promises: each sentence of the contract, then all of it against a model."""
+
+import asyncio
+import random
+from collections import Counter
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass, replace
+from typing import TypeVar
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
+
+from gateway.errors import StoreError
+from gateway.outcome import Outcome
+from gateway.stores import (
+    DEAD_MS,
+    DEDUP_MS,
+    HOUR_MS,
+    LOG_MS,
+    TALLY_MS,
+    Delivery,
+    Drop,
+    LedgerLine,
+    Note,
+    Settlement,
+)
+
+from . import (
+    DAY_MS,
+    LEASE_MS,
+    NOW,
+    Opener,
+    Store,
+    accounts,
+    claim,
+    claim_one,
+    entry,
+    kill,
+    note,
+    settle,
+)
+
+T = TypeVar("T")
+
+pytestmark = pytest.mark.anyio
+
+
+# put
+
+
+async def test_put_answers_for_each_entry_in_order(store: Store) -> None:
+    entries = [entry("a"), entry("b"), entry("a"), entry("c")]
+    answers = await store.put(entries, [], NOW)
+    assert answers == [Outcome.PENDING, Outcome.PENDING, Outcome.DUPLICATE, Outcome.PENDING]
+    assert [d.body for d in await claim(store)] == [b"a", b"b", b"c"]
+    assert await accounts(store) == {"1": {"accepted": 4, "duplicate": 1, "pending": 3}}
+
+
+async def test_the_first_of_two_copies_is_the_one_that_is_kept(store: Store) -> None:
+    await store.put([entry("a", body=b"first"), entry("a", body=b"second")], [], NOW)
+    await store.put([entry("a", body=b"third")], [], NOW + 1)
+    assert [d.body for d in await claim(store, NOW + 1)] == [b"first"]
+
+
+@pytest.mark.parametrize("fate", [Outcome.DELIVERED, Outcome.DEAD, Outcome.TOO_OLD])
+async def test_a_key_is_remembered_after_its_event_is_settled(store: Store, fate: Outcome) -> None:
+    await store.put([entry("a")], [], NOW)
+    await settle(store, await claim_one(store), fate)
+    assert await store.put([entry("a")], [], NOW) == [Outcome.DUPLICATE]
+    assert await claim(store) == []
+
+
+@pytest.mark.parametrize(
+    ("deadline_ms", "remembered_ms"),
+    [
+        pytest.param(NOW, NOW + DEDUP_MS, id="at-least-the-dedup-window"),
+        pytest.param(NOW + DEDUP_MS, NOW + DEDUP_MS + HOUR_MS, id="deadline-at-the-window"),
+        pytest.param(NOW + 7 * DAY_MS, NOW + 7 * DAY_MS + HOUR_MS, id="an-hour-past-the-deadline"),
+    ],
+)
+@pytest.mark.parametrize("swept", [False, True], ids=["unswept", "swept"])
+async def test_how_long_a_key_is_remembered(
+    store: Store, deadline_ms: int, remembered_ms: int, swept: bool
+) -> None:
+    a = entry("a", deadline_ms=deadline_ms)
+    await store.put([a], [], NOW)
+    if swept:
+        await store.sweep(remembered_ms)
+    assert await store.put([a], [], remembered_ms) == [Outcome.DUPLICATE]
+    if swept:
+        await store.sweep(remembered_ms + 1)
+    assert await store.put([a], [], remembered_ms + 1) == [Outcome.PENDING]
+
+
+async def test_a_duplicate_does_not_prolong_the_memory_of_its_key(store: Store) -> None:
+    a = entry("a", deadline_ms=NOW)
+    await store.put([a], [], NOW)
+    await store.put([a], [], NOW + DEDUP_MS)
+    assert await store.put([a], [], NOW + DEDUP_MS + 1) == [Outcome.PENDING]
+
+
+async def test_everything_outlives_a_restart(reopen: Opener) -> None:
+    store = await reopen()
+    died = await kill(store, "c", NOW)
+    await store.put([entry("a"), entry("b")], [], NOW)
+    leased = {d.body: d for d in await claim(store, NOW + LEASE_MS)}
+    before = (await accounts(store), await store.events(limit=10), await store.dead())
+    await store.close()
+
+    store = await reopen()
+    assert (await accounts(store), await store.events(limit=10), await store.dead()) == before
+    assert [letter.ref for letter in before[2]] == [died.ref]
+    assert await store.put([entry("a"), entry("c")], [], NOW) == [Outcome.DUPLICATE] * 2
+    assert await settle(store, leased[b"a"], Outcome.PENDING)
+    await store.close()
+
+
+async def test_copies_put_at_the_same_time_are_kept_once(store: Store) -> None:
+    names = [f"event-{n}" for n in range(200)]
+
+    async def client(seed: int) -> list[Outcome]:
+        mine = random.Random(seed).sample(names, len(names))
+        return [(await store.put([entry(name)], [], NOW))[0] for name in mine]
+
+    answers = await asyncio.gather(*(client(seed) for seed in range(16)))
+    assert Counter(outcome for of_one in answers for outcome in of_one) == {
+        Outcome.PENDING: 200,
+        Outcome.DUPLICATE: 15 * 200,
+    }
+    assert sorted(d.body.decode() for d in await claim(store)) == sorted(names)
+    assert await accounts(store) == {"1": {"accepted": 3200, "duplicate": 3000, "pending": 200}}
+
+
+async def test_a_put_whose_caller_goes_away_is_finished(store: Store) -> None:
+    putting = asyncio.create_task(store.put([entry("a")], [], NOW))
+    await asyncio.sleep(0)  # it is on its way
+    putting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await putting
+    assert await store.put([entry("a")], [], NOW) == [Outcome.DUPLICATE]
+    assert len(await claim(store)) == 1
+
+
+async def test_a_drop_is_counted_and_logged_when_it_has_a_note(store: Store) -> None:
+    drops = [
+        Drop(pixel="1", outcome=Outcome.BOT, note=note("seen"), reason="headless"),
+        Drop(pixel="1", outcome=Outcome.NO_CONSENT),
+        Drop(pixel="1", outcome=Outcome.MERGED, note=note("joined")),
+        Drop(pixel="2", outcome=Outcome.BOT),
+    ]
+    assert await store.put([], drops, NOW) == []
+    assert await accounts(store) == {
+        "1": {"accepted": 3, "bot": 1, "no_consent": 1, "merged": 1},
+        "2": {"accepted": 1, "bot": 1},
+    }
+    assert [
+        (e.note.event_id, e.outcome, e.reason, e.at_ms, e.settled_ms)
+        for e in await store.events(limit=9)
+    ] == [
+        ("seen", Outcome.BOT, "headless", NOW, NOW),
+        ("joined", Outcome.MERGED, "", NOW, NOW),
+    ]
+    assert await claim(store) == []
+
+
+# claim
+
+
+async def test_a_claim_leases_the_oldest_due_of_its_pixel(store: Store) -> None:
+    entries = [
+        entry("late", due_ms=NOW + 2),
+        entry("first", due_ms=NOW - 5),
+        entry("other", pixel="2"),
+        entry("second", due_ms=NOW),
+        entry("third", due_ms=NOW),
+        entry("not yet", due_ms=NOW + 3),
+    ]
+    await store.put(entries, [], NOW)
+    taken = [d.body for d in await claim(store, NOW + 2, limit=3)]
+    assert taken == [b"first", b"second", b"third"]
+    assert [d.body for d in await claim(store, NOW + 2)] == [b"late"]
+    assert [d.body for d in await claim(store, NOW + 2, pixel="2")] == [b"other"]
+
+
+async def test_a_delivery_says_all_about_its_event(store: Store) -> None:
+    await store.put([entry("a", body=b"\x00{}", deadline_ms=NOW + 9)], [], NOW - 7)
+    delivery = await claim_one(store)
+    assert delivery == Delivery(
+        ref=delivery.ref,
+        pixel="1",
+        body=b"\x00{}",
+        attempt=1,
+        accepted_ms=NOW - 7,
+        deadline_ms=NOW + 9,
+        lease_ms=NOW + LEASE_MS,
+    )
+
+
+@pytest.mark.parametrize(
+    ("max_bytes", "taken"),
+    [(0, 1), (10, 1), (11, 1), (21, 1), (22, 2), (32, 2), (33, 3), (99, 3)],
+)
+async def test_bodies_and_their_commas_stay_within_max_bytes(
+    store: Store, max_bytes: int, taken: int
+) -> None:
+    await store.put([entry(name, body=b"0123456789") for name in "abc"], [], NOW)
+    assert len(await claim(store, max_bytes=max_bytes)) == taken
+    assert len(await claim(store)) == 3 - taken
+
+
+async def test_a_lease_holds_until_it_runs_out_and_the_next_attempt_is_counted(
+    store: Store,
+) -> None:
+    await store.put([entry("a")], [], NOW)
+    first = await claim_one(store)
+    assert await claim(store, NOW + LEASE_MS - 1) == []
+    second = await claim_one(store, NOW + LEASE_MS)
+    assert (second.ref, second.attempt) == (first.ref, 2)
+
+
+async def test_concurrent_claims_share_nothing(store: Store) -> None:
+    await store.put([entry(str(n)) for n in range(100)], [], NOW)
+    claims = await asyncio.gather(*(claim(store, limit=10) for _ in range(12)))
+    assert sorted(int(d.body) for claimed in claims for d in claimed) == list(range(100))
+
+
+async def test_a_ref_is_never_used_twice(reopen: Opener) -> None:
+    store = await reopen()
+    await store.put([entry("a")], [], NOW)
+    old = await claim_one(store)
+    assert await settle(store, old, Outcome.DELIVERED)
+    for _ in range(3):
+        await store.sweep(NOW + LOG_MS + 1)
+    await store.close()
+
+    store = await reopen()
+    await store.put([entry("b")], [], NOW)
+    assert not await settle(store, old, Outcome.DELIVERED)
+    assert (await claim_one(store)).ref != old.ref
+    await store.close()
+
+
+# settle
+
+
+async def test_a_delivered_event_is_gone_and_counted_once(store: Store) -> None:
+    await store.put([entry("a")], [], NOW)
+    delivery = await claim_one(store)
+    twice = [Settlement(delivery=delivery, outcome=Outcome.DELIVERED)] * 2
+    assert await store.settle(twice, NOW + 5) == 1
+    assert await store.settle(twice, NOW + 6) == 0
+    assert await claim(store, NOW + DAY_MS) == []
+    assert await accounts(store) == {"1": {"accepted": 1, "delivered": 1}}
+    [line] = await store.events(limit=9)
+    assert (line.outcome, line.settled_ms, line.attempts) == (Outcome.DELIVERED, NOW + 5, 1)
+
+
+async def test_a_delivery_counts_even_after_its_lease_ran_out(store: Store) -> None:
+    await store.put([entry("a")], [], NOW)
+    first = await claim_one(store)
+    second = await claim_one(store, NOW + LEASE_MS)
+    assert await settle(store, first, Outcome.DELIVERED)
+    for fate in (Outcome.DELIVERED, Outcome.PENDING, Outcome.DEAD, Outcome.TOO_OLD):
+        assert not await settle(store, second, fate)
+    assert await accounts(store) == {"1": {"accepted": 1, "delivered": 1}}
+    assert await store.dead() == []
+
+
+@pytest.mark.parametrize("fate", [Outcome.PENDING, Outcome.DEAD, Outcome.TOO_OLD])
+async def test_a_settlement_under_a_lost_lease_changes_nothing(store: Store, fate: Outcome) -> None:
+    await store.put([entry("a")], [], NOW)
+    stale = await claim_one(store)
+    current = await claim_one(store, NOW + LEASE_MS)
+    before = (await accounts(store), await store.events(limit=9))
+    assert not await settle(store, stale, fate, due_ms=NOW, reason="late")
+    assert (await accounts(store), await store.events(limit=9)) == before
+    assert await store.dead() == []
+    assert await claim(store, NOW + LEASE_MS) == []
+    assert await settle(store, current, fate, due_ms=NOW)
+
+
+async def test_a_forged_lease_settles_nothing(store: Store) -> None:
+    await store.put([entry("a")], [], NOW)
+    delivery = await claim_one(store)
+    for forged in (replace(delivery, lease_ms=NOW), replace(delivery, attempt=2)):
+        assert not await settle(store, forged, Outcome.DEAD)
+    assert await settle(store, delivery, Outcome.DEAD)
+
+
+@pytest.mark.parametrize(("count", "attempt"), [(True, 2), (False, 1)], ids=["counted", "free"])
+async def test_a_retry_is_due_when_it_says(store: Store, count: bool, attempt: int) -> None:
+    await store.put([entry("a")], [], NOW)
+    delivery = await claim_one(store)
+    due = NOW + 5000
+    assert await settle(store, delivery, Outcome.PENDING, reason="busy", due_ms=due, count=count)
+    [line] = await store.events(limit=9)
+    assert (line.outcome, line.settled_ms, line.reason) == (Outcome.PENDING, 0, "busy")
+    assert line.attempts == attempt - 1
+    assert await claim(store, due - 1) == []
+    assert (await claim_one(store, due)).attempt == attempt
+    assert await accounts(store) == {"1": {"accepted": 1, "pending": 1}}
+
+
+async def test_a_retry_told_twice_counts_once(store: Store) -> None:
+    await store.put([entry("a")], [], NOW)
+    delivery = await claim_one(store)
+    again = Settlement(
+        delivery=delivery, outcome=Outcome.PENDING, due_ms=delivery.lease_ms, count=False
+    )
+    assert await store.settle([again, again], NOW) == 1
+    assert (await claim_one(store, delivery.lease_ms)).attempt == 1
+
+
+async def test_a_death_moves_the_event_to_the_dead_letters(store: Store) -> None:
+    delivery = await kill(store, "a", NOW, reason="100: bad value")
+    [letter] = await store.dead()
+    assert (letter.ref, letter.pixel, letter.body) == (delivery.ref, "1", b"a")
+    assert (letter.accepted_ms, letter.died_ms, letter.attempts) == (NOW, NOW, 1)
+    assert (letter.reason, letter.note) == ("100: bad value", note("a"))
+    assert await claim(store, NOW + DAY_MS) == []
+    assert not await settle(store, delivery, Outcome.DEAD)
+    assert await accounts(store) == {"1": {"accepted": 1, "dead": 1}}
+    [line] = await store.events(limit=9)
+    assert (line.outcome, line.settled_ms, line.reason) == (Outcome.DEAD, NOW, "100: bad value")
+
+
+@pytest.mark.parametrize("fate", [Outcome.TOO_OLD, Outcome.ERASED])
+async def test_a_drop_after_the_fact_removes_the_event(store: Store, fate: Outcome) -> None:
+    await store.put([entry("a")], [], NOW)
+    delivery = await claim_one(store)
+    assert await settle(store, delivery, fate, reason="deadline")
+    assert not await settle(store, delivery, fate)
+    assert await claim(store, NOW + DAY_MS) == []
+    assert await store.dead() == []
+    assert await accounts(store) == {"1": {"accepted": 1, fate: 1}}
+    [line] = await store.events(limit=9)
+    assert (line.outcome, line.reason) == (fate, "deadline")
+
+
+async def test_settle_answers_how_many_were_still_ours(store: Store) -> None:
+    await store.put([entry(name) for name in "abcd"], [], NOW)
+    a, b, c, d = await claim(store)
+    await settle(store, a, Outcome.DELIVERED)
+    fates = zip(
+        (a, b, c, d),
+        (Outcome.DELIVERED, Outcome.PENDING, Outcome.DEAD, Outcome.TOO_OLD),
+        strict=True,
+    )
+    settlements = [Settlement(delivery=of, outcome=fate) for of, fate in fates]
+    assert await store.settle(settlements, NOW) == 3
+    assert await accounts(store) == {
+        "1": {"accepted": 4, "delivered": 1, "pending": 1, "dead": 1, "too_old": 1}
+    }
+
+
+# records
+
+
+async def test_a_logged_event_says_what_its_note_says(store: Store) -> None:
+    full = Note(
+        event_name="Purchase",
+        event_id="ü-1",
+        source="backend",
+        host="shop.example",
+        keys=("em", "ph"),
+        custom={"value": 12.5, "num_items": 3, "order_id": "A1", "first": True},
+        agent="Firefox on Linux",
+        warnings=("currency assumed",),
+    )
+    await store.put([replace(entry("a"), note=full)], [], NOW)
+    [line] = await store.events(limit=9)
+    assert (line.pixel, line.at_ms, line.outcome) == ("1", NOW, Outcome.PENDING)
+    assert (line.settled_ms, line.attempts, line.reason) == (0, 0, "")
+    assert line.note == full
+    assert line.ref == (await claim_one(store)).ref
+
+
+async def test_the_log_answers_its_newest_lines_oldest_first(store: Store) -> None:
+    await store.put([entry(name) for name in "abcab"], [], NOW)
+
+    async def found(
+        limit: int = 9, outcome: Outcome | None = None, event_id: str | None = None
+    ) -> list[str]:
+        lines = await store.events(limit=limit, outcome=outcome, event_id=event_id)
+        assert lines == sorted(lines, key=lambda line: line.ref)
+        return [f"{line.note.event_id} {line.outcome}" for line in lines]
+
+    assert await found(limit=2) == ["a duplicate", "b duplicate"]
+    assert await found(limit=2, outcome=Outcome.PENDING) == ["b pending", "c pending"]
+    assert await found(event_id="a") == ["a pending", "a duplicate"]
+    assert await found(limit=1, event_id="a") == ["a duplicate"]
+    assert await found(outcome=Outcome.PENDING, event_id="a") == ["a pending"]
+    assert await found(event_id="z") == []
+
+
+async def test_dead_letters_are_listed_newest_first_all_or_by_ref(store: Store) -> None:
+    a = await kill(store, "a", NOW)
+    b = await kill(store, "b", NOW + 1)
+    c = await kill(store, "c", NOW + 2)
+    assert [letter.ref for letter in await store.dead()] == [c.ref, b.ref, a.ref]
+    named = await store.dead([a.ref, 10**9, c.ref, a.ref])
+    assert [letter.ref for letter in named] == [c.ref, a.ref]
+    assert await store.dead([]) == []
+
+
+async def test_a_revived_event_starts_anew(store: Store) -> None:
+    died = await kill(store, "a", NOW, reason="bad")
+    later = NOW + 3 * HOUR_MS
+    assert await store.revive([died.ref, died.ref, 10**9], later) == 1
+    assert await store.dead() == []
+    assert await accounts(store) == {"1": {"accepted": 1, "pending": 1}}
+    [line] = await store.events(limit=9)
+    assert (line.outcome, line.settled_ms, line.attempts, line.reason) == ("pending", 0, 0, "")
+
+    revived = await claim_one(store, later)
+    assert revived == replace(died, lease_ms=later + LEASE_MS)
+    assert await settle(store, revived, Outcome.DELIVERED, later)
+    assert await accounts(store) == {"1": {"accepted": 1, "delivered": 1}}
+
+
+async def test_a_lease_from_before_a_death_does_not_bind_the_revived(store: Store) -> None:
+    died = await kill(store, "a", NOW)
+    await store.revive([died.ref], died.lease_ms)
+    assert not await settle(store, died, Outcome.DEAD, died.lease_ms)
+    assert (await claim_one(store, died.lease_ms)).attempt == 1
+
+
+async def test_a_discarded_letter_stays_counted_as_dead(store: Store) -> None:
+    died = await kill(store, "a")
+    assert await store.discard([died.ref, died.ref, 10**9]) == 1
+    assert await store.dead() == []
+    assert await store.revive([died.ref], NOW) == 0
+    assert await accounts(store) == {"1": {"accepted": 1, "dead": 1}}
+
+
+# upkeep
+
+
+async def swept(store: Store, now_ms: int) -> None:
+    """Long enough that everything past its time is gone."""
+    for _ in range(4):
+        await store.sweep(now_ms)
+
+
+async def test_the_sweep_forgets_old_lines_that_are_final(store: Store) -> None:
+    await store.put([entry("a"), entry("b"), entry("a")], [], NOW)
+    await settle(store, (await claim(store, limit=1))[0], Outcome.DELIVERED)
+    before = await accounts(store)
+
+    await swept(store, NOW + LOG_MS)
+    assert len(await store.events(limit=9)) == 3
+    await swept(store, NOW + LOG_MS + 1)
+    assert [line.note.event_id for line in await store.events(limit=9)] == ["b"]
+    assert await accounts(store) == before
+
+
+async def test_the_sweep_forgets_old_dead_letters(store: Store) -> None:
+    await kill(store, "a", NOW)
+    await kill(store, "b", NOW + 1)
+    await swept(store, NOW + DEAD_MS)
+    assert len(await store.dead()) == 2
+    await swept(store, NOW + DEAD_MS + 1)
+    assert [letter.body for letter in await store.dead()] == [b"b"]
+    assert await accounts(store) == {"1": {"accepted": 2, "dead": 2}}
+
+
+async def test_an_event_can_be_revived_and_die_after_its_line_was_forgotten(store: Store) -> None:
+    died = await kill(store, "a")
+    later = NOW + LOG_MS + 1
+    await swept(store, later)
+    assert await store.events(limit=9) == []
+    assert await store.revive([died.ref], later) == 1
+    [line] = await store.events(limit=9)
+    assert (line.ref, line.at_ms, line.note) == (died.ref, NOW, note("a"))
+    assert await settle(store, await claim_one(store, later), Outcome.DEAD, later)
+    assert [letter.note for letter in await store.dead()] == [note("a")]
+
+
+async def test_the_ledger_adds_up_when_its_hours_are_forgotten(store: Store) -> None:
+    await store.put([entry("a"), entry("b", pixel="2"), entry("c"), entry("a")], [], NOW)
+    await settle(store, (await claim(store))[0], Outcome.DELIVERED)
+    before = await accounts(store)
+    later = NOW + TALLY_MS + 2 * HOUR_MS
+    await swept(store, later)
+    assert await accounts(store) == before
+    for delivery in await claim(store, later):
+        await settle(store, delivery, Outcome.TOO_OLD, later)
+    await swept(store, later + HOUR_MS)
+    assert await accounts(store) == {
+        "1": {"accepted": 3, "delivered": 1, "duplicate": 1, "too_old": 1},
+        "2": {"accepted": 1, "pending": 1},
+    }
+
+
+async def test_a_probe_of_a_working_store_leaves_no_trace(store: Store) -> None:
+    await store.probe()
+    assert await store.ledger() == []
+    assert await store.events(limit=9) == []
+
+
+async def test_close_finishes_what_was_handed_in(reopen: Opener) -> None:
+    store = await reopen()
+    puts = [asyncio.create_task(store.put([entry(str(n))], [], NOW)) for n in range(50)]
+    await asyncio.sleep(0)  # all are on their way
+    await store.close()
+    assert [await put for put in puts] == [[Outcome.PENDING]] * 50
+    await store.close()
+    with pytest.raises(StoreError):
+        await store.put([entry("late")], [], NOW)
+    store = await reopen()
+    assert len(await claim(store)) == 50
+    await store.close()
+
+
+# all of it, against a model
+
+
+@dataclass
+class _Event:
+    """What the model knows of one event that waits or is dead."""
+
+    name: str
+    pixel: str
+    order: int
+    due_ms: int
+    tries: int = 0
+    died_ms: int = 0
+
+
+PIXELS = st.sampled_from("12")
+
+
+class _Model(RuleBasedStateMachine):
+    """The store against dictionaries; each event has a body of its own, so that nothing can be confused."""
+
+    def __init__(self, reopen: Opener) -> None:
+        super().__init__()
+        self.runner = asyncio.Runner()
+        self.opener = reopen
+        self.store = self.run(self.open())
+        self.now = NOW
+        self.names = 0
+        self.remembered: dict[bytes, int] = {}
+        self.waiting: dict[str, _Event] = {}
+        self.dead: dict[str, _Event] = {}
+        self.names_by_ref: dict[int, str] = {}
+        self.deliveries: list[Delivery] = []
+        self.tally: dict[str, Counter[str]] = {}
+
+    def run(self, awaited: Coroutine[None, None, T]) -> T:
+        return self.runner.run(awaited)
+
+    async def open(self) -> Store:
+        return await self.opener()
+
+    def teardown(self) -> None:
+        self.run(self.store.close())
+        self.runner.close()
+
+    def count(self, pixel: str, outcome: str, n: int = 1) -> None:
+        self.tally.setdefault(pixel, Counter())[outcome] += n
+
+    @rule(
+        pixel=PIXELS,
+        keys=st.lists(st.integers(0, 4), min_size=1, max_size=4),
+        delay_ms=st.sampled_from([0, 90_000]),
+        life_ms=st.sampled_from([0, HOUR_MS, 3 * DAY_MS]),
+    )
+    def put(self, pixel: str, keys: list[int], delay_ms: int, life_ms: int) -> None:
+        entries, expected = [], []
+        due_ms, deadline_ms = self.now + delay_ms, self.now + life_ms
+        for number in keys:
+            self.names += 1
+            name = f"{self.names:04}"
+            key = f"{pixel}:{number}".encode().rjust(16)
+            e = entry(name, pixel=pixel, due_ms=due_ms, deadline_ms=deadline_ms)
+            entries.append(replace(e, key=key))
+            self.count(pixel, "accepted")
+            if self.remembered.get(key, 0) >= self.now:
+                expected.append(Outcome.DUPLICATE)
+                self.count(pixel, Outcome.DUPLICATE)
+            else:
+                expected.append(Outcome.PENDING)
+                self.remembered[key] = max(self.now + DEDUP_MS, deadline_ms + HOUR_MS)
+                self.waiting[name] = _Event(name, pixel, self.names, due_ms)
+        assert self.run(self.store.put(entries, [], self.now)) == expected
+
+    @rule(pixel=PIXELS, outcome=st.sampled_from([Outcome.BOT, Outcome.MERGED]))
+    def drop(self, pixel: str, outcome: Outcome) -> None:
+        self.run(self.store.put([], [Drop(pixel=pixel, outcome=outcome)], self.now))
+        self.count(pixel, "accepted")
+        self.count(pixel, outcome)
+
+    @rule(pixel=PIXELS, limit=st.integers(1, 4), max_bytes=st.sampled_from([1, 10, 1000]))
+    def claim(self, pixel: str, limit: int, max_bytes: int) -> None:
+        due = [e for e in self.waiting.values() if e.pixel == pixel and e.due_ms <= self.now]
+        due.sort(key=lambda e: (e.due_ms, e.order))
+        due = due[: min(limit, max(1, max_bytes // 5))]
+        claimed = self.run(
+            claim(self.store, self.now, pixel=pixel, limit=limit, max_bytes=max_bytes)
+        )
+        for event in due:
+            event.tries += 1
+            event.due_ms = self.now + LEASE_MS
+        assert [(d.body.decode(), d.attempt) for d in claimed] == [(e.name, e.tries) for e in due]
+        for d in claimed:
+            assert self.names_by_ref.setdefault(d.ref, d.body.decode()) == d.body.decode()
+        self.deliveries = (self.deliveries + claimed)[-8:]
+
+    @precondition(lambda self: self.deliveries)
+    @rule(
+        pick=st.integers(0, 7),
+        outcome=st.sampled_from(
+            [Outcome.DELIVERED, Outcome.PENDING, Outcome.DEAD, Outcome.TOO_OLD]
+        ),
+        delay_ms=st.sampled_from([0, 1000, LEASE_MS]),
+        count=st.booleans(),
+    )
+    def settle(self, pick: int, outcome: Outcome, delay_ms: int, count: bool) -> None:
+        d = self.deliveries[pick % len(self.deliveries)]
+        name, due_ms = d.body.decode(), self.now + delay_ms
+        event = self.waiting.get(name)
+        leased = event and (event.due_ms, event.tries) == (d.lease_ms, d.attempt)
+        ours = bool(event if outcome is Outcome.DELIVERED else leased)
+        done = self.run(settle(self.store, d, outcome, self.now, due_ms=due_ms, count=count))
+        assert done == ours
+        if event is None or not ours:
+            return
+        if outcome is Outcome.PENDING:
+            event.due_ms = due_ms
+            event.tries -= not count
+            return
+        del self.waiting[name]
+        self.count(d.pixel, outcome)
+        if outcome is Outcome.DEAD:
+            event.died_ms = self.now
+            self.dead[name] = event
+
+    @rule(pick=st.lists(st.integers(0, 5), min_size=1, max_size=2), discard=st.booleans())
+    def resolve(self, pick: list[int], discard: bool) -> None:
+        letters = self.run(self.store.dead())
+        chosen = {letters[n].ref: letters[n].body.decode() for n in pick if n < len(letters)}
+        if discard:
+            assert self.run(self.store.discard(list(chosen))) == len(chosen)
+        else:
+            assert self.run(self.store.revive(list(chosen), self.now)) == len(chosen)
+        for name in chosen.values():
+            event = self.dead.pop(name)
+            if not discard:
+                event.due_ms, event.tries = self.now, 0
+                self.waiting[name] = event
+                self.count(event.pixel, Outcome.DEAD, -1)
+
+    @rule(ms=st.sampled_from([1, LEASE_MS, HOUR_MS, 49 * HOUR_MS, 8 * DAY_MS, 31 * DAY_MS]))
+    def wait(self, ms: int) -> None:
+        self.now += ms
+
+    @rule()
+    def sweep(self) -> None:
+        self.run(self.store.sweep(self.now))
+        left = {letter.body.decode() for letter in self.run(self.store.dead())}
+        for name in self.dead.keys() - left:
+            assert self.dead.pop(name).died_ms < self.now - DEAD_MS
+
+    @rule()
+    def reopen(self) -> None:
+        self.run(self.store.close())
+        self.store = self.run(self.open())
+
+    @invariant()
+    def the_ledger_is_the_models(self) -> None:
+        lines = self.run(self.store.ledger())
+        pending = Counter(event.pixel for event in self.waiting.values())
+        assert all(line.adds_up for line in lines)
+        assert lines == [
+            LedgerLine.of(pixel, tally, pending[pixel])
+            for pixel, tally in sorted(self.tally.items())
+        ]
+        letters = self.run(self.store.dead())
+        assert {letter.body.decode() for letter in letters} == set(self.dead)
+
+
+def test_any_history_agrees_with_the_model(new_place: Callable[[], Opener]) -> None:
+    class Model(_Model):
+        def __init__(self) -> None:
+            super().__init__(new_place())
+
+    run_state_machine_as_test(
+        Model,
+        settings=settings(max_examples=60, stateful_step_count=40, deadline=None, database=None),
+    )
