@@ -151,7 +151,9 @@ def _form(field: Field, text: str, locale: Locale) -> str | None:
 
 
 # JavaScript's idea of white space, which is not Python's.
-_JS_SPACE = r"\t\n\v\f\r \u00a0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000\ufeff"
+_JS_SPACE = "\t\n\v\f\r \u00a0\u1680\u2028\u2029\u202f\u205f\u3000\ufeff" + "".join(
+    chr(code) for code in range(0x2000, 0x200B)
+)
 
 
 def _parameter_builder(field: Field, value: str) -> str | None:
@@ -166,8 +168,7 @@ def _parameter_builder(field: Field, value: str) -> str | None:
             city = re.sub(r"[^a-zA-Z0-9]", "", value).lower()
             return city if city[:1].isalpha() else None
         case Field.ZP:
-            head = value.lower().partition("-")[0]
-            head = re.sub(rf"^[{_JS_SPACE}]+|[{_JS_SPACE}]+$", "", head)
+            head = value.lower().partition("-")[0].strip(_JS_SPACE)
             return head if len(head) > 1 else None
         case _:
             return None

@@ -19,7 +19,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.sandbox import Fault, Faults, Problem, Sandbox, validate
-from gateway.sandbox_rules import problems
+from gateway.sandbox.rules import problems
 
 NOW_S = 1_780_000_000
 DAY_S = 86_400
@@ -619,6 +619,7 @@ async def test_a_thousand_events_are_taken() -> None:
         ("GET", "/v26.0/123/events", (400, 100, 33)),
         ("DELETE", "/v26.0/123/events", (400, 100, 33)),
         ("POST", "/v26.0/my-pixel/events?access_token=t", (404, 803, None)),
+        ("POST", "/v26.0/102/events?access_token=t", (400, 100, None)),
     ],
 )
 @pytest.mark.anyio
@@ -667,6 +668,17 @@ async def test_the_lists_keep_the_newest() -> None:
     assert [one.event["event_id"] for one in sandbox.received] == ["b", "c"]
     assert [one.event_id for one in sandbox.problems] == ["b", "c"]
     assert len(sandbox.requests) == 2
+
+
+@pytest.mark.anyio
+async def test_a_repeat_is_known_among_ten_times_as_many_keys_as_kept_events() -> None:
+    sandbox = Sandbox(clock_ms=lambda: NOW_S * 1000, keep=1)
+    async with in_process(sandbox) as client:
+        await send(client, *(web(event_id=str(number)) for number in range(11)))
+        await send(client, web(event_id="0"))
+        assert sandbox.duplicates == 0
+        await send(client, web(event_id="2"))
+    assert sandbox.duplicates == 1
 
 
 @pytest.mark.anyio

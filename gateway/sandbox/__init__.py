@@ -25,9 +25,9 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
-from gateway import sandbox_graph as graph
-from gateway.sandbox_graph import Fault
-from gateway.sandbox_rules import Refusal, problems, validate
+from gateway.sandbox import graph
+from gateway.sandbox.graph import Fault
+from gateway.sandbox.rules import Refusal, problems, validate
 
 __all__ = [
     "Fault",
@@ -42,7 +42,7 @@ __all__ = [
 ]
 
 DEDUP_MS = 48 * 3_600_000
-MAX_KEYS = 1_000_000  # deduplication keys remembered, the oldest forgotten first
+KEYS_KEPT = 10  # deduplication keys remembered for each one of `keep`: they are small
 
 
 @dataclass(slots=True)
@@ -131,7 +131,8 @@ class Sandbox:
     """Graph's events edge. `app` is the ASGI application; the lists keep the newest `keep` of each.
 
     `duplicates` counts the events taken whose (pixel, event_name, event_id) had been taken in the 48
-    hours before; they are in `received` too, as Graph counts them in `events_received`.
+    hours before; they are in `received` too, as Graph counts them in `events_received`. It sees a
+    repeat only among the newest `10 * keep` keys.
     """
 
     def __init__(
@@ -273,7 +274,7 @@ class Sandbox:
             return True
         self._first_ms.pop(key, None)
         self._first_ms[key] = at_ms
-        if len(self._first_ms) > MAX_KEYS:
+        if len(self._first_ms) > KEYS_KEPT * self._keep:
             del self._first_ms[next(iter(self._first_ms))]
         return False
 
@@ -420,7 +421,3 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     uvicorn.Server(config).run(sockets=[listener])
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -14,7 +14,7 @@ from urllib.parse import parse_qsl
 import msgspec
 from starlette.requests import Request
 
-from gateway.sandbox_rules import Refusal
+from gateway.sandbox.rules import Refusal
 
 MAX_EVENTS = 1000
 
