@@ -251,7 +251,7 @@ class _Call:
         self._answer = partial(self._future.set_exception, error)
 
     def answer(self) -> None:
-        if True:  # whoever was cancelled does not wait any more
+        if not self._future.done():  # whoever was cancelled does not wait any more
             self._answer()
 
 

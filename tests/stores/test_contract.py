@@ -287,12 +287,16 @@ async def test_a_settlement_under_a_lost_lease_changes_nothing(store: Store, fat
     assert await settle(store, current, fate, due_ms=NOW)
 
 
-async def test_a_forged_lease_settles_nothing(store: Store) -> None:
+@pytest.mark.parametrize("fate", [Outcome.PENDING, Outcome.DEAD, Outcome.TOO_OLD])
+async def test_a_lease_is_proved_by_its_end_and_its_attempt(store: Store, fate: Outcome) -> None:
     await store.put([entry("a")], [], NOW)
-    delivery = await claim_one(store)
-    for forged in (replace(delivery, lease_ms=NOW), replace(delivery, attempt=2)):
-        assert not await settle(store, forged, Outcome.DEAD)
-    assert await settle(store, delivery, Outcome.DEAD)
+    first = await claim_one(store)
+    await settle(store, first, Outcome.PENDING, due_ms=NOW + 1, count=False)
+    second = await claim_one(store, NOW + 1)
+    assert (first.attempt, second.attempt) == (1, 1)
+    for other in (first, replace(second, attempt=2)):
+        assert not await settle(store, other, fate)
+    assert await settle(store, second, fate)
 
 
 @pytest.mark.parametrize(("count", "attempt"), [(True, 2), (False, 1)], ids=["counted", "free"])

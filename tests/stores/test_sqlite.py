@@ -211,6 +211,19 @@ async def test_a_group_that_does_not_fit_fails_whole(store: SqliteStore) -> None
     assert await accounts(store) == {"1": {"accepted": 102, "delivered": 1, "pending": 101}}
 
 
+async def test_an_operation_that_fails_leaves_nothing_of_its_group(store: SqliteStore) -> None:
+    async with one_group(store):
+        sound = asyncio.create_task(store.put([entry("a")], [], NOW))
+        failing = asyncio.create_task(
+            store._writer.write(lambda work: work.db.execute("DELETE FROM nowhere").rowcount)
+        )
+    for task in (sound, failing):
+        with pytest.raises(StoreUnwritable, match="no such table"):
+            await task
+    assert await store.ledger() == []
+    assert await store.put([entry("a")], [], NOW) == [Outcome.PENDING]
+
+
 async def test_a_full_disk_fails_writes_and_probes_and_heals(
     store: SqliteStore, path: Path
 ) -> None:
@@ -288,6 +301,11 @@ async def test_a_sweep_is_bounded_and_the_next_goes_on_where_it_stopped(
         await store.sweep(NOW + DEDUP_MS + 1)
         left += rows(path, "SELECT count(*) FROM seen")
     assert left == [(2500,), (500,), (0,), (0,)]
+    # And when it comes to the end it begins again: these lie all over the key space.
+    await store.put([entry(f"{n}", deadline_ms=NOW) for n in range(4500)], [], NOW)
+    for _ in range(6):
+        await store.sweep(NOW + DEDUP_MS + 1)
+    assert rows(path, "SELECT count(*) FROM seen") == [(0,)]
 
 
 async def test_the_log_keeps_its_newest_lines_only(
