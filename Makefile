@@ -4,7 +4,7 @@ SHELL := /bin/bash
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: run test check lint bench lock clean
+.PHONY: run test check lint lock clean
 
 run: .venv/.run
 	@$(BIN)/gateway serve

@@ -47,16 +47,16 @@ def batch(bodies: Sequence[bytes], token: str, test_event_code: str | None) -> b
 
 
 class _Error(msgspec.Struct, frozen=True):
-    message: str = ""
+    # All but the code may be missing, or null.
     code: int | None = None
     error_subcode: int | None = None
-    is_transient: bool = False
-    fbtrace_id: str = ""
+    is_transient: bool | None = None
+    fbtrace_id: str | None = None
 
 
 class _Answer(msgspec.Struct, frozen=True):
     events_received: int | None = None
-    fbtrace_id: str = ""
+    fbtrace_id: str | None = None
     error: _Error | None = None
 
 
@@ -65,8 +65,10 @@ _ANSWER = msgspec.json.Decoder(_Answer)
 _TOKEN_CODES = frozenset({190, 102, 104, 10, 3, 294, 803}) | frozenset(range(200, 300))
 _THROTTLE_CODES = frozenset({4, 17, 32, 341, 613}) | frozenset(range(80000, 80015))
 _TRANSIENT_CODES = frozenset({1, 2})
+_BLOCKED_CODE = 368
 _THROTTLE_MS = 60_000
 _PAUSE_MS = 60_000
+_BLOCKED_MS = 3_600_000
 
 
 def classify(status: int, body: bytes, sent: int) -> Verdict:
@@ -77,14 +79,16 @@ def classify(status: int, body: bytes, sent: int) -> Verdict:
     """
     try:
         answer = _ANSWER.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         answer = _Answer()
     if answer.error is not None:
         return _of_error(status, answer.error)
     if status == 200 and answer.events_received == sent:
-        return Verdict(fate=Fate.DELIVERED, reason="", trace=answer.fbtrace_id)
+        return Verdict(fate=Fate.DELIVERED, reason="", trace=answer.fbtrace_id or "")
     if status == 200 and answer.events_received is not None:
-        return _retry(f"Meta counted {answer.events_received} of {sent} events", answer.fbtrace_id)
+        return _retry(
+            f"Meta counted {answer.events_received} of {sent} events", answer.fbtrace_id or ""
+        )
     if status == 200 or status >= 500:
         return _retry(f"HTTP {status} without an answer of Meta's")
     if status == 429:
@@ -105,19 +109,21 @@ def no_token() -> Verdict:
 
 
 def _of_error(status: int, error: _Error) -> Verdict:
+    trace = error.fbtrace_id or ""
     numbers = f"code {error.code}" + (f"/{error.error_subcode}" if error.error_subcode else "")
     if error.code in _TOKEN_CODES or (error.code == 100 and error.error_subcode == 33):
         reason = f"Meta refuses the access token or the pixel id ({numbers})"
-        return Verdict(fate=Fate.PAUSE, reason=reason, trace=error.fbtrace_id, again_ms=_PAUSE_MS)
+        return Verdict(fate=Fate.PAUSE, reason=reason, trace=trace, again_ms=_PAUSE_MS)
+    if error.code == _BLOCKED_CODE:
+        reason = f"Meta blocks this account for now, by its policies ({numbers})"
+        return Verdict(fate=Fate.PAUSE, reason=reason, trace=trace, again_ms=_BLOCKED_MS)
     if error.code in _THROTTLE_CODES or status == 429:
         reason = f"Meta asks for fewer requests ({numbers})"
-        return Verdict(
-            fate=Fate.RETRY, reason=reason, trace=error.fbtrace_id, again_ms=_THROTTLE_MS
-        )
+        return Verdict(fate=Fate.RETRY, reason=reason, trace=trace, again_ms=_THROTTLE_MS)
     if error.code in _TRANSIENT_CODES or error.is_transient or status >= 500:
-        return _retry(f"Meta failed for the moment ({numbers})", error.fbtrace_id)
+        return _retry(f"Meta failed for the moment ({numbers})", trace)
     reason = f"Meta rejects the request ({numbers})"
-    return Verdict(fate=Fate.DEAD, reason=reason, trace=error.fbtrace_id)
+    return Verdict(fate=Fate.DEAD, reason=reason, trace=trace)
 
 
 def _retry(reason: str, trace: str = "") -> Verdict:

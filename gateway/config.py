@@ -124,7 +124,7 @@ def _number(low: float, high: float) -> Callable[[Any], float]:
     def read(value: Any) -> float:
         try:
             number = float(value) if not isinstance(value, bool) else float("nan")
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             number = float("nan")
         if not low <= number <= high:
             raise ValueError(f"a number from {low:g} to {high:g}")
@@ -155,15 +155,15 @@ def _networks(value: Any) -> tuple[str, ...]:
 
 
 def _hosts(value: Any) -> tuple[str, ...]:
-    hosts = tuple(h.lower().rstrip(".") for h in _list(value))
-    if any(not re.fullmatch(r"[^\s/:@]+|\[[0-9a-f:]+\]", h) for h in hosts):
+    hosts = tuple(h.lower().strip(".") for h in _list(value))
+    if any(not re.fullmatch(r"[^\s/:@;,]+|\[[0-9a-f:]+\]", h) for h in hosts):
         raise ValueError("host names without scheme, port and path, such as www.example.com")
     return hosts
 
 
 def _digits(value: Any) -> str:
     text = str(value).strip() if not isinstance(value, bool) else ""
-    if not re.fullmatch(r"\d{5,20}", text):
+    if not re.fullmatch(r"[0-9]{5,20}", text):
         raise ValueError("the pixel's (dataset's) number, digits only")
     return text
 
@@ -185,9 +185,13 @@ def slug(value: Any) -> str:
 
 def _url(value: Any) -> str:
     text = _text(value).rstrip("/")
-    parts = urlsplit(text)
+    allowed = "a URL that begins with https:// (or http:// for a stand-in)"
+    try:
+        parts = urlsplit(text)
+    except ValueError:
+        raise ValueError(allowed) from None
     if parts.scheme not in {"http", "https"} or not parts.netloc or parts.query:
-        raise ValueError("a URL that begins with https:// (or http:// for a stand-in)")
+        raise ValueError(allowed)
     return text
 
 
@@ -201,6 +205,7 @@ def _store(value: Any) -> str:
     text = _text(value)
     if not text.startswith("sqlite:///") or len(text) <= len("sqlite:///"):
         raise ValueError("sqlite:///path/gateway.db")
+    _file(text.removeprefix("sqlite:///"))
     return text
 
 
@@ -212,7 +217,10 @@ def _country(value: Any) -> str:
 
 
 def _file(value: Any) -> Path:
-    return Path(_text(value)).expanduser()
+    try:
+        return Path(_text(value)).expanduser()
+    except RuntimeError:
+        raise ValueError("a path within a home directory that exists") from None
 
 
 # --- the keys --------------------------------------------------------------------------------
@@ -256,7 +264,7 @@ KEYS = (
         about="The public path. Derived from the install's secret when absent, so that no filter list knows it."),
     Key(name="site_hosts", read=_hosts, default=(), example='["www.example.com"]',
         about="Hosts this install serves, with their subdomains; events of other hosts are refused. Empty: any."),
-    Key(name="cookie_domain", read=lambda v: _hosts([v])[0], default=None, example="example.com",
+    Key(name="cookie_domain", read=lambda v: _hosts([_text(v)])[0], default=None, example="example.com",
         about="Overrides the domain the cookies are set on, which the Public Suffix List tells otherwise."),
     Key(name="consent", read=lambda v: Policy(_choice(*Policy)(v)), default=Policy.OPT_OUT,
         about="required: nothing before the visitor agrees. opt-out: until they object (also by Sec-GPC). off: the site's own affair."),
@@ -370,7 +378,10 @@ def _flat(table: dict[str, Any], path: Path) -> dict[str, Any]:
     sites = flat.pop("site", [])
     if not isinstance(sites, list) or not all(isinstance(site, dict) for site in sites):
         raise SettingsError(f"{path}: site: expected a table, written [[site]]")
-    pixels = [pixel for site in sites for pixel in site.get("pixels", [])]
+    lists = [site.get("pixels", []) for site in sites]
+    if not all(isinstance(one, list) and all(isinstance(p, dict) for p in one) for one in lists):
+        raise SettingsError(f"{path}: site.pixels: expected a list of tables, such as [{{id = …}}]")
+    pixels = [pixel for one in lists for pixel in one]
     if len(sites) > 1 or len(pixels) > 1:
         raise SettingsError(f"{path}: site: this version serves one site with one pixel")
     site = {name: value for table in sites for name, value in table.items() if name != "pixels"}
@@ -395,7 +406,7 @@ def _from_environment(environ: Mapping[str, str]) -> dict[str, Any]:
         ):
             raise SettingsError(f"{variable} is not a setting{_near(variable, known)}")
     values = {}
-    for variable, key in reversed(known.items()):
+    for variable, key in known.items():
         if text := environ.get(variable):
             values[key.name] = _read(key, text, variable)
     for variable, key in files.items():
@@ -412,7 +423,8 @@ def _read(key: Key, value: Any, where: str) -> Any:
     try:
         return key.read(value)
     except ValueError as error:
-        given = "" if key.secret else f", not {value!r}"
+        # A URL may hold a password.
+        given = "" if key.secret else ", not " + re.sub(r"//.*@", "//***@", repr(value))
         raise SettingsError(f"{where}: expected {error}{given}") from None
 
 

@@ -26,9 +26,11 @@ _UTM_MAX = 200
 # Meta's parameter builder: 8 base64url characters whose first byte is the format version 1, or one
 # of six older 2-character codes. A browser may have collected several.
 _APPENDIX = re.compile(r"AQ[A-Za-z0-9_-]{6}|AQ|Ag|Aw|BA|BQ|Bg")
-_FBP_PAYLOAD = re.compile(r"\d{1,20}")
-_FBC_PAYLOAD = re.compile(r"[A-Za-z0-9_.~-]{1,500}")
-_FBCLID = re.compile(r"[A-Za-z0-9_.~-]{1,500}")
+# Its newer form, which Meta's SDKs also put behind the last value of a URL.
+_SDK_APPENDIX = re.compile(r"\.AQ[A-Za-z0-9_-]{6}$")
+_FBP_PAYLOAD = re.compile(r"[0-9]{1,20}")
+_FBC_PAYLOAD = re.compile(r"[A-Za-z0-9_~-][A-Za-z0-9_.~-]{0,499}")
+_HOST = re.compile(r"[a-z0-9_-]+(\.[a-z0-9_-]+)*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,13 +146,18 @@ def parse(raw: str, payload: re.Pattern[str], now_ms: int) -> BrowserId | None:
         return None
     if not _YEAR_2010_MS <= int(created) <= now_ms + _DAY_MS:
         return None
-    parts = rest.split(".")
-    while len(parts) > 1 and _APPENDIX.fullmatch(parts[-1]):
-        parts.pop()
-    bare = ".".join(parts)
+    bare = without_appendix(rest)
     if not payload.fullmatch(bare):
         return None
     return BrowserId(text=text, index=int(index), created_ms=int(created), payload=bare)
+
+
+def without_appendix(text: str) -> str:
+    """The value before whatever Meta's parameter builder appended, once or several times."""
+    parts = text.split(".")
+    while len(parts) > 1 and _APPENDIX.fullmatch(parts[-1]):
+        parts.pop()
+    return ".".join(parts)
 
 
 def fbclid(url: str) -> str | None:
@@ -160,8 +167,8 @@ def fbclid(url: str) -> str | None:
     parts = _split(url)
     for text in (parts.query, parts.fragment.partition("?")[2] or parts.fragment):
         for name, value in _pairs(text):
-            if name == "fbclid" and _FBCLID.fullmatch(value):
-                return value
+            if name == "fbclid" and _FBC_PAYLOAD.fullmatch(click := without_appendix(value)):
+                return click
     return None
 
 
@@ -172,7 +179,7 @@ def utm(url: str) -> dict[str, str]:
     found: dict[str, str] = {}
     for name, value in _pairs(_split(url).query):
         if name in UTM_KEYS and value.strip() and name not in found:
-            found[name] = value.strip()[:_UTM_MAX]
+            found[name] = _SDK_APPENDIX.sub("", value.strip())[:_UTM_MAX]
     return found
 
 
@@ -180,13 +187,14 @@ def scope_of(host: str, configured: str | None = None) -> Scope:
     """The widest domain a cookie of this host may be set on, by the Public Suffix List.
 
     An address or a single name (localhost) gets a cookie of its own host, index 0 as Meta's
-    builders do. `configured` overrides the list when the host lies within it.
+    builders do. `configured` overrides the list when the host lies within it. What is no host name
+    never gets into a header.
     """
     host = host.lower().rstrip(".")
+    if "." not in host or _is_address(host) or not _HOST.fullmatch(host):
+        return Scope(None, 0)
     if configured and (host == configured or host.endswith("." + configured)):
         return Scope(configured, configured.count("."))
-    if "." not in host or _is_address(host):
-        return Scope(None, 0)
     domain = _suffixes().privatesuffix(host)
     if not domain:
         # The host is a public suffix itself: nothing wider than the host is allowed.

@@ -61,7 +61,8 @@ def _told(sent: Sent, now_ms: int, locate: Callable[[str], Place]) -> Visitor:
     def first(key: str) -> str:
         return sent.user.get(key, ("",))[0]
 
-    fbp, fbc, address = first("fbp"), first("fbc"), first("client_ip_address")
+    fbp, fbc, told_address = first("fbp"), first("fbc"), first("client_ip_address")
+    address = public_address(told_address)
     warnings = []
     if fbp and not cookies.valid_fbp(fbp, now_ms):
         fbp = ""
@@ -69,15 +70,15 @@ def _told(sent: Sent, now_ms: int, locate: Callable[[str], Place]) -> Visitor:
     if fbc and not cookies.valid_fbc(fbc, now_ms):
         fbc = ""
         warnings.append("user_data.fbc: malformed or older than 90 days, kept out")
-    if address and not public_address(address):
+    if told_address and not address:
         warnings.append("user_data.client_ip_address: not a public address, kept out")
     return Visitor(
-        address=public_address(address),
+        address=address,
         agent=first("client_user_agent")[:AGENT_MAX] or None,
         fbp=fbp or None,
         fbc=fbc or None,
         utm=cookies.utm(sent.url),
-        place=locate(address),
+        place=locate(address or ""),
         warnings=tuple(warnings),
     )
 
@@ -87,25 +88,20 @@ def public_address(text: str) -> str | None:
 
     IPv4 inside IPv6 is unwrapped; the appendix of Meta's parameter builder is taken off.
     """
-    candidates = [text.strip()]
-    if "." in text:
-        candidates.append(text.strip().rpartition(".")[0])
-    for candidate in candidates:
-        try:
-            found = ip_address(candidate)
-        except ValueError:
-            continue
-        mapped = getattr(found, "ipv4_mapped", None)
-        found = mapped or found
-        return str(found) if found.is_global else None
-    return None
+    try:
+        found = ip_address(cookies.without_appendix(text.strip()))
+    except ValueError:
+        return None
+    found = getattr(found, "ipv4_mapped", None) or found
+    zoned = getattr(found, "scope_id", None)
+    return str(found) if found.is_global and not found.is_multicast and not zoned else None
 
 
 # Cheap signs first: what these words miss, the parsed user agent finds. HTTP libraries are not
 # among them: crawlers run the page's script with a browser's name, and whoever posts hits with curl
-# on purpose would only have to change it.
+# on purpose would only have to change it. Cubot makes phones.
 _AUTOMATED = re.compile(
-    r"bot\b|bot[/;_-]|crawl|spider|slurp|facebookexternalhit|facebookcatalog|meta-external|"
+    r"(?<!cu)bot(?:\b|_)|crawl|spider|slurp|facebookexternalhit|facebookcatalog|meta-external|"
     r"lighthouse|pingdom|uptimerobot|statuscake|scrapy|phantomjs|archiver",
     re.IGNORECASE,
 )

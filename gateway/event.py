@@ -132,11 +132,14 @@ def build(
     """
     url, url_cleaned = privacy.clean_url(sent.url)
     referrer, referrer_cleaned = privacy.clean_url(sent.referrer)
+    extras = sent.extras
     data, removed = privacy.clean_data({**visitor.utm, **sent.data}, "custom_data")
+    original, removed2 = privacy.clean_data(extras.original_event_data or {}, "original_event_data")
+    app, removed3 = privacy.clean_data(extras.app_data or {}, "app_data")
     user, odd = _user_data(sent, visitor, default_country, alternates=alternates)
     custom, corrected = _custom_data(data)
     name = _STANDARD_BY_FOLD.get(sent.name.lower(), sent.name)
-    warnings = [*sent.warnings, *visitor.warnings, *odd, *removed, *corrected]
+    warnings = [*sent.warnings, *visitor.warnings, *odd, *removed, *removed2, *removed3, *corrected]
     if url_cleaned:
         warnings.append("event_source_url: personal data removed")
     if referrer_cleaned:
@@ -153,14 +156,14 @@ def build(
         event_source_url=url,
         referrer_url=referrer,
         custom_data=custom,
-        opt_out=sent.extras.opt_out,
-        data_processing_options=sent.extras.data_processing_options,
-        data_processing_options_country=sent.extras.data_processing_options_country,
-        data_processing_options_state=sent.extras.data_processing_options_state,
-        customer_segmentation=sent.extras.customer_segmentation,
-        original_event_data=sent.extras.original_event_data,
-        app_data=sent.extras.app_data,
-        messaging_channel=sent.extras.messaging_channel,
+        opt_out=extras.opt_out,
+        data_processing_options=extras.data_processing_options,
+        data_processing_options_country=extras.data_processing_options_country,
+        data_processing_options_state=extras.data_processing_options_state,
+        customer_segmentation=extras.customer_segmentation,
+        original_event_data=original or None,
+        app_data=app or None,
+        messaging_channel=extras.messaging_channel,
     )
     return Built(event=event, warnings=tuple(warnings))
 
@@ -172,6 +175,7 @@ def validate(event: Event, now_ms: int) -> Problem | None:
         or _time_problem(event, now_ms)
         or _source_problem(event)
         or _money_problem(event)
+        or _contents_problem(event)
         or _match_problem(event.user_data)
     )
 
@@ -209,6 +213,8 @@ _LISTS = (
 )  # fmt: skip
 _SINGLE = (Field.F5FIRST, Field.F5LAST, Field.FI, Field.DOBD, Field.DOBM, Field.DOBY)
 _PLACE = (Field.CT, Field.ST, Field.ZP)
+_LEAD_ID = re.compile(r"[0-9]{15,17}")
+"""Graph refuses the whole request for any other (2804036)"""
 _PLAIN = tuple(
     name
     for name in UserData.__struct_fields__
@@ -242,6 +248,8 @@ def _user_data(
         if raw := sent.user.get(name):
             if privacy.EMAIL.search(raw[0]):
                 warnings.append(f"user_data.{name}: looks like an e-mail address, kept out")
+            elif name == "lead_id" and not _LEAD_ID.fullmatch(raw[0]):
+                warnings.append("user_data.lead_id: not a usable value, kept out")
             else:
                 values[name] = raw[0]
     _add_place(values, visitor.place, alternates=alternates)
@@ -283,7 +291,7 @@ def _custom_data(data: Mapping[str, object]) -> tuple[dict[str, object], list[st
             custom[name] = number
     if isinstance(raw := custom.get("currency"), str) and (code := normalise.currency(raw)):
         custom["currency"] = code
-    if isinstance(raw := custom.get("num_items"), str) and raw.strip().isdigit():
+    if isinstance(raw := custom.get("num_items"), str) and re.fullmatch(r"\s*[0-9]{1,9}\s*", raw):
         custom["num_items"] = int(raw)
     if isinstance(raw := custom.get("content_ids"), str | int) and not isinstance(raw, bool):
         custom["content_ids"] = [str(raw)]
@@ -347,6 +355,16 @@ def _money_problem(event: Event) -> Problem | None:
     if currency is None and (event.event_name == "Purchase" or "value" in custom):
         return Problem("custom_data.currency", "a value needs its currency, an ISO 4217 code")
     return None
+
+
+def _contents_problem(event: Event) -> Problem | None:
+    """Meta, "Custom Data Parameters": an item without its id is refused (2804008)."""
+    contents = event.custom_data.get("contents", [])
+    items = contents if isinstance(contents, list) else [None]
+    ids = [item.get("id") if isinstance(item, dict) else None for item in items]
+    if all(isinstance(i, str | int) and not isinstance(i, bool) and i != "" for i in ids):
+        return None
+    return Problem("custom_data.contents", "expected a list of objects, each with an id")
 
 
 # Meta, "Best practices": an event with nothing but one of these sets is rejected (2804050).

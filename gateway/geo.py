@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from functools import lru_cache
+from ipaddress import IPv4Address, IPv6Address, ip_address
 from pathlib import Path
 
 import geoip2.database
@@ -35,7 +36,9 @@ def open_places(path: Path | None) -> Callable[[str], Place]:
     @lru_cache(_CACHED)
     def locate(address: str) -> Place:
         try:
-            return _place(reader, address)
+            found = ip_address(address)
+            # A socket that listens on IPv6 too gives IPv4 visitors as ::ffff:a.b.c.d.
+            return _place(reader, getattr(found, "ipv4_mapped", None) or found)
         except (ValueError, geoip2.errors.AddressNotFoundError, maxminddb.InvalidDatabaseError):
             # Geo enrichment failing is no reason to lose an event (reliability: fail open).
             return NOWHERE
@@ -43,7 +46,7 @@ def open_places(path: Path | None) -> Callable[[str], Place]:
     return locate
 
 
-def _place(reader: geoip2.database.Reader, address: str) -> Place:
+def _place(reader: geoip2.database.Reader, address: IPv4Address | IPv6Address) -> Place:
     found = reader.city(address)
     country = (found.country.iso_code or "").lower()
     region = found.subdivisions.most_specific if found.subdivisions else None

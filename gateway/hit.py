@@ -136,7 +136,7 @@ def parse(body: bytes, facts: Facts) -> Hit:
 
 
 class _PageHit(msgspec.Struct, frozen=True):
-    events: list[dict[str, object]]
+    events: list[object]
     sent: int | float | None = None
     consent: Consent | None = None
     language: str | None = None
@@ -163,7 +163,9 @@ def _parse_page(body: bytes, now_ms: int) -> Hit:
     return Hit(events=events, consent=page.consent)
 
 
-def _page_event(index: int, raw: dict[str, object], page: _PageHit, now_ms: int) -> Sent | Misfit:
+def _page_event(index: int, raw: object, page: _PageHit, now_ms: int) -> Sent | Misfit:
+    if not isinstance(raw, dict):
+        return _misfit(index, None, None, HitInvalid(f"events[{index}]", "expected an object"))
     try:
         event = _convert(raw, _PageEvent, f"events[{index}]")
         _check_words(event.name, event.id, f"events[{index}]", "name", "id")
@@ -190,7 +192,10 @@ def _by_our_clock(time: float | None, sent: float | None, now_ms: int) -> int:
     """The visitor's clock may be wrong; the time that passed on it between event and sending is not."""
     if time is None or sent is None:
         return now_ms
-    return now_ms - max(0, int(sent - time))
+    try:
+        return now_ms - max(0, int(sent - time))
+    except OverflowError:  # no clock shows such numbers
+        return now_ms
 
 
 # --- backends --------------------------------------------------------------------------------
@@ -340,14 +345,17 @@ def _event_time_ms(value: float | str | None, now_ms: int) -> int:
     if value is None:
         return now_ms
     if isinstance(value, str):
-        if value.isdigit():
+        if _SECONDS.fullmatch(value):
             return int(value) * 1000
         try:
             moment = datetime.fromisoformat(value)
         except ValueError:
             raise HitInvalid("event_time", "expected Unix seconds or ISO 8601") from None
         return int((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1000)
-    return int(value * 1000)
+    try:
+        return int(value * 1000)
+    except OverflowError:
+        raise HitInvalid("event_time", "expected Unix seconds or ISO 8601") from None
 
 
 def _backend_id(event: _BackendEvent, raw: Mapping[str, object]) -> tuple[str, tuple[str, ...]]:
@@ -360,8 +368,9 @@ def _backend_id(event: _BackendEvent, raw: Mapping[str, object]) -> tuple[str, t
         return str(event.event_id), ()
     if event.fbPixelData and event.fbPixelData.eventId:
         return event.fbPixelData.eventId, ()
-    order = (event.custom_data or {}).get("order_id")
-    if isinstance(order, str | int) and event.event_name == "Purchase":
+    given = (event.custom_data or {}).get("order_id")
+    order = "" if isinstance(given, bool) else _text(given)
+    if order and event.event_name == "Purchase":
         return f"purchase:{order}", ()
     canonical = msgspec.json.encode(raw, order="deterministic")
     made = hashlib.blake2b(canonical, digest_size=16).hexdigest()
@@ -374,7 +383,9 @@ T = TypeVar("T")
 
 _DECODER = msgspec.json.Decoder()
 _FIELD_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,39}")
-_QUOTED = re.compile(r"'[^']*'")
+_SECONDS = re.compile(r"[0-9]{1,15}")
+_NESTED_MAX = 64
+"""levels of arrays and objects; what comes later walks them by recursion"""
 
 
 def _decode(body: bytes) -> object:
@@ -383,16 +394,31 @@ def _decode(body: bytes) -> object:
         decoded: object = _DECODER.decode(body)
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
         raise HitInvalid("", "the body is not valid JSON") from None
+    if _nests_deeper(decoded, _NESTED_MAX):
+        raise HitInvalid("", f"the body nests deeper than {_NESTED_MAX} levels")
     return decoded
+
+
+def _nests_deeper(value: object, levels: int) -> bool:
+    if isinstance(value, dict):
+        inner = list(value.values())
+    elif isinstance(value, list):
+        inner = value
+    else:
+        return False
+    return levels == 0 or any(_nests_deeper(v, levels - 1) for v in inner)
 
 
 def _convert(raw: object, shape: type[T], where: str = "") -> T:
     try:
         return msgspec.convert(raw, shape)
     except msgspec.ValidationError as error:
-        text, _, path = str(error).partition(" - at `$")
-        # A message may quote what was given, which may be anything.
-        text = _QUOTED.sub("value", text).replace("`", "")
+        text, found, path = str(error).rpartition(" - at `$")
+        if not found:
+            text, path = path, ""
+        if text.startswith("Invalid enum value"):  # it quotes the value, which may be anything
+            text = f"Expected {' or '.join(Consent)}"
+        text = text.replace("`", "")
         field = (where + path.rstrip("`")).lstrip(".")
         if missing := re.search(r"missing required field (\w+)", text):
             field, text = f"{field}.{missing[1]}".lstrip("."), "missing"

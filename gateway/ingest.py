@@ -126,7 +126,7 @@ class Ingest:
             event_name=ready.event_name,
             event_id=ready.event_id,
             source=facts.source,
-            host=urlsplit(ready.event_source_url).hostname or "",
+            host=_host_of(ready.event_source_url),
             keys=ready.user_data.keys(),
             custom={
                 name: value
@@ -162,7 +162,7 @@ class Ingest:
         hosts = self._settings.site_hosts
         if not hosts:
             return True
-        named = [h for h in (urlsplit(sent.url).hostname if sent.url else None, facts.origin) if h]
+        named = [h for h in (_host_of(sent.url), facts.origin) if h]
         return all(any(h == own or h.endswith("." + own) for own in hosts) for h in named)
 
     def _browser_ids(self, sent: Hit, facts: Facts, scope: Scope) -> BrowserIds:
@@ -223,6 +223,14 @@ def _judgements(fates: Sequence[_Kept | _Dropped], stored: Iterable[Outcome]) ->
             )
         )
     return tuple(judged)
+
+
+def _host_of(url: str) -> str:
+    """The URL's host; empty when it has none, or is none that can be read."""
+    try:
+        return urlsplit(url).hostname or ""
+    except ValueError:
+        return ""
 
 
 def _names_pixel(sent: Sent, pixel: Pixel) -> bool:

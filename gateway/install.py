@@ -113,7 +113,7 @@ def _stretched(password: str, salt: str) -> str:
 def _kept(path: Path, make: Callable[[], str]) -> tuple[str, bool]:
     """The file's text, made now when there is none; whether it was made now."""
     try:
-        return path.read_text(encoding="ascii").strip(), False
+        return _text_of(path), False
     except FileNotFoundError:
         text = make()
     # Written aside and linked, so that a crash leaves no half secret and two starts agree on one.
@@ -126,7 +126,17 @@ def _kept(path: Path, make: Callable[[], str]) -> tuple[str, bool]:
     try:
         os.link(aside, path)
     except FileExistsError:
-        return path.read_text(encoding="ascii").strip(), False
+        return _text_of(path), False
     finally:
         aside.unlink()
     return text, True
+
+
+def _text_of(path: Path) -> str:
+    try:
+        text = path.read_text(encoding="ascii").strip()
+    except UnicodeDecodeError:
+        text = ""
+    if not text:  # everything that follows from an empty secret could be guessed
+        raise StoreUnwritable(f"{path} is empty or damaged: restore it, or delete it for a new one")
+    return text

@@ -1,5 +1,6 @@
 """Log lines: one object a line for machines, plain words on a terminal. Never a body, token or address."""
 
+import json
 import logging
 import sys
 import time
@@ -23,7 +24,10 @@ class JsonLines(logging.Formatter):
         }
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
-        return msgspec.json.encode(line, enc_hook=str).decode()
+        try:
+            return msgspec.json.encode(line, enc_hook=str).decode()
+        except UnicodeEncodeError:  # half a character, as a file's name may hold
+            return json.dumps(line, default=str, skipkeys=True)
 
 
 class PlainLines(logging.Formatter):
@@ -33,10 +37,15 @@ class PlainLines(logging.Formatter):
         """One line for people; control characters are escaped."""
         fields = " ".join(f"{k}={v}" for k, v in _fields(record).items())
         text = f"{record.getMessage()}  {fields}".rstrip()
-        safe = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
         moment = time.strftime("%H:%M:%S", time.localtime(record.created))
-        line = f"{moment} {record.levelname.lower():8} {safe}"
-        return f"{line}\n{self.formatException(record.exc_info)}" if record.exc_info else line
+        lines = [f"{moment} {record.levelname.lower():8} {_printable(text)}"]
+        if record.exc_info:
+            lines += map(_printable, self.formatException(record.exc_info).split("\n"))
+        return "\n".join(lines)
+
+
+def _printable(text: str) -> str:
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
 def _fields(record: logging.LogRecord) -> dict[str, object]:

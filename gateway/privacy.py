@@ -2,9 +2,11 @@
 
 import re
 from collections.abc import Mapping
-from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit, urlunsplit
+from urllib.parse import unquote, unquote_plus, urlsplit, urlunsplit
 
-EMAIL = re.compile(r"[^\s@/?&=:,;<>\"']+@[^\s@/?&=:,;<>\"']+\.[^\s@/?&=:,;<>\"'.]{2,}")
+# One character before the `@` is enough to find an address, and keeps the search linear: a run of
+# them made one hit of 60 kB take 5 s.
+EMAIL = re.compile(r"[^\s@/?&=:,;<>\"']@[^\s@/?&=:,;<>\"']+\.[^\s@/?&=:,;<>\"'.]{2}")
 
 # Names whose value is a person's, whatever it looks like. Compared without case, `_` and `-`.
 _PERSONAL = frozenset(
@@ -69,12 +71,10 @@ def clean_url(url: str) -> tuple[str, bool]:
         return url, False
     try:
         parts = urlsplit(url)
-        pairs = parse_qsl(parts.query, keep_blank_values=True, max_num_fields=500)
     except ValueError:
         return "", True
     netloc = parts.netloc.rpartition("@")[2]
-    kept = [(n, v) for n, v in pairs if not (is_personal_name(n) or _has_email(n, v))]
-    query = parts.query if len(kept) == len(pairs) else urlencode(kept, quote_via=quote)
+    query = "&".join(pair for pair in parts.query.split("&") if not _is_personal(pair))
     path = "/".join("-" if _has_email(s) else s for s in parts.path.split("/"))
     fragment = "" if _has_email(parts.fragment) or _has_named(parts.fragment) else parts.fragment
     cleaned = parts._replace(netloc=netloc, path=path, query=query, fragment=fragment)
@@ -87,7 +87,7 @@ def clean_data(data: Mapping[str, object], where: str) -> tuple[dict[str, object
     kept: dict[str, object] = {}
     removed: list[str] = []
     for name, value in data.items():
-        if EMAIL.search(name):
+        if _has_email(name):
             removed.append(f"{where}: a field named like an e-mail address, removed")
         elif is_personal_name(name) or _holds_personal(value):
             removed.append(f"{where}.{name[:40]}: looks like personal data, removed")
@@ -106,8 +106,13 @@ def _holds_personal(value: object) -> bool:
     return False
 
 
-def _has_email(*texts: str) -> bool:
-    return any(("@" in t or "%40" in t) and EMAIL.search(unquote(t)) is not None for t in texts)
+def _is_personal(pair: str) -> bool:
+    return is_personal_name(unquote_plus(pair.partition("=")[0])) or _has_email(pair)
+
+
+def _has_email(text: str) -> bool:
+    # Twice, for a URL within a URL.
+    return EMAIL.search(unquote(unquote(text))) is not None
 
 
 def _has_named(fragment: str) -> bool:

@@ -10,14 +10,15 @@ import secrets
 import signal
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from ipaddress import ip_network
 
 import httpx2
 import uvicorn
 from starlette.applications import Starlette
 
-from gateway import __version__, geo, install, metrics, sender, snippet
+from gateway import __version__, cookies, geo, install, metrics, normalise, sender, snippet
 from gateway.agent import Agents
 from gateway.config import Settings
 from gateway.enrich import Place
@@ -26,7 +27,7 @@ from gateway.ingest import Ingest
 from gateway.install import Install
 from gateway.sandbox import Sandbox
 from gateway.sender import Sender
-from gateway.stores.sqlite import SqliteStore
+from gateway.stores.sqlite import SqliteStore, banner_of
 from gateway.web import app
 from gateway.web.backend import Backend
 from gateway.web.operator import Operator
@@ -34,6 +35,10 @@ from gateway.web.public import Public
 from gateway.worker import Worker
 
 SWEEP_S = 10.0
+LOCK_WAIT_S = 30.0
+"""how long a restart waits for the process before it"""
+BACKLOG = 2048
+"""connections that may wait to be taken, as many as uvicorn allows"""
 GRACE_S = 15
 """how long requests that are under way may take once the process is told to stop"""
 
@@ -51,6 +56,11 @@ class Faces:
 
     public: socket.socket
     operator: socket.socket
+
+    def listen(self) -> None:
+        """Let visitors queue; until now they were refused, as nobody could have answered."""
+        self.public.listen(BACKLOG)
+        self.operator.listen(BACKLOG)
 
     @property
     def public_url(self) -> str:
@@ -72,7 +82,11 @@ async def serve(settings: Settings, announce: Callable[[str], None]) -> None:
     own = install.open_install(settings)
     with _faces(settings) as faces:
         banner = {"pid": os.getpid(), "public": faces.public_url, "operator": faces.operator_url}
-        store = await SqliteStore.open(settings.store_path, banner=json.dumps(banner))
+        if banner_of(settings.store_path) is not None:
+            logger.warning("another gateway owns the store; waiting up to %g s for it", LOCK_WAIT_S)
+        store = await SqliteStore.open(
+            settings.store_path, wait_s=LOCK_WAIT_S, banner=json.dumps(banner)
+        )
         try:
             await _run(settings, own, faces, store, locate, announce)
         finally:
@@ -129,6 +143,7 @@ async def _run(
             _server(app.operator_app(operator)),
         )
         _on_signals(stopping, servers)
+        _warm_up()
         async with asyncio.TaskGroup() as tasks:
             listening = [
                 tasks.create_task(server.serve(sockets=[face]))
@@ -136,6 +151,7 @@ async def _run(
             ]
             tasks.create_task(worker.run())
             tasks.create_task(_sweep(store, stopping))
+            faces.listen()
             announce(_greeting(settings, own, faces))
             await stopping.wait()
             logger.info("stopping")
@@ -144,6 +160,12 @@ async def _run(
             await asyncio.wait(listening)
             worker.stop()
     agents.close()
+
+
+def _warm_up() -> None:
+    """Load the tables that load on first use, so that no visitor waits for them."""
+    normalise.country("Deutschland")
+    cookies.scope_of("www.example.com")
 
 
 async def _sweep(store: SqliteStore, stopping: asyncio.Event) -> None:
@@ -175,6 +197,8 @@ def _listen(host: str, port: int, key: str) -> socket.socket:
     try:
         taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         taken.bind((host, port))
+        # From here on the kernel queues who connects, so nobody is refused while we start.
+        taken.listen(2048)
     except OSError as error:
         taken.close()
         reason = error.strerror or str(error)
@@ -208,12 +232,19 @@ def _server(application: Starlette, trusted: tuple[str, ...] = ()) -> _Server:
             access_log=False,
             server_header=False,
             proxy_headers=bool(trusted),
-            forwarded_allow_ips=list(trusted),
+            forwarded_allow_ips=[*trusted, *_mapped(trusted)],
             # Longer than the 60 s a front server keeps its connections to us.
             timeout_keep_alive=75,
             timeout_graceful_shutdown=GRACE_S,
         )
     )
+
+
+def _mapped(networks: Iterable[str]) -> Iterator[str]:
+    """IPv4 networks as a socket sees them that listens on IPv6 too: ::ffff:a.b.c.d."""
+    for network in map(ip_network, networks):
+        if network.version == 4:
+            yield f"::ffff:{network.network_address}/{96 + network.prefixlen}"
 
 
 def _sandbox() -> httpx2.ASGITransport:

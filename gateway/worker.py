@@ -45,6 +45,10 @@ class Worker:
         self._stopping = asyncio.Event()
         self._wanted = asyncio.Event()
         self._resume_ms = 0
+        self._full = False
+        """whether the last claim took all that a request can carry, so that more may wait"""
+        self._suspects = 0
+        """how many of the oldest events hold one that Meta rejects"""
         self.trouble = ""
         """why nothing or too little is delivered at the moment; empty when all is well"""
 
@@ -53,20 +57,23 @@ class Worker:
 
         Answers how many events were claimed. Raises StoreError; a network that fails is a Verdict.
         """
-        now_ms = self._clock_ms()
+        now_ms, limit = self._clock_ms(), self._limit
         deliveries = await self._outbox.claim(
             self._pixel.lane,
             now_ms=now_ms,
             lease_ms=now_ms + LEASE_MS,
-            limit=capi.MAX_EVENTS,
+            limit=limit,
             max_bytes=capi.MAX_BYTES - FRAME_BYTES,
         )
+        size = sum(len(delivery.body) for delivery in deliveries)
+        self._full = len(deliveries) >= limit or size > capi.MAX_BYTES // 2
         late = [d for d in deliveries if d.deadline_ms <= now_ms]
         timely = [d for d in deliveries if d.deadline_ms > now_ms]
         settlements = [_too_late(delivery) for delivery in late]
         if timely:
             verdict = await self._sender.send(self._pixel, [d.body for d in timely])
             settlements += self._settlements(timely, verdict)
+            self._suspects = _left_to_suspect(self._suspects, verdict.fate, len(timely))
             self._remember(verdict, len(timely))
         if settlements:
             # A cancelled worker still writes down what Meta already has.
@@ -85,16 +92,14 @@ class Worker:
                 failures = 0
             except StoreError as error:
                 failures += 1
-                claimed = 0
                 logger.warning("the store does not give out events", extra={"error": str(error)})
             except Exception:
                 failures += 1
-                claimed = 0
                 logger.exception("a delivery pass failed")
             if failures:
                 metrics.PASS_FAILURES.labels("worker").inc()
                 await self._rest(backoff.full_jitter_ms(failures, self._draw()) / 1000)
-            elif claimed < capi.MAX_EVENTS:
+            elif not self._full:
                 await self._gather(claimed)
 
     def wake(self) -> None:
@@ -105,6 +110,11 @@ class Worker:
         """End `run` after the request it is at."""
         self._stopping.set()
         self._wanted.set()
+
+    @property
+    def _limit(self) -> int:
+        """Events in one request: half of what is suspected, until the one that Meta rejects is alone."""
+        return max(1, self._suspects // 2) if self._suspects else capi.MAX_EVENTS
 
     async def _take_turn(self) -> None:
         """Wait for the pixel's pace, and out a pause that Meta or a missing token imposed."""
@@ -141,6 +151,19 @@ class Worker:
                     Settlement(delivery=d, outcome=Outcome.DELIVERED, reason=reason)
                     for d in deliveries
                 ]
+            case Fate.DEAD if len(deliveries) > 1:
+                # Meta rejects a whole request for one event and does not say which. Due as they
+                # were, they are the next to be claimed, in smaller requests.
+                return [
+                    Settlement(
+                        delivery=d,
+                        outcome=Outcome.PENDING,
+                        reason=f"one of {len(deliveries)}: {verdict.reason}",
+                        due_ms=d.accepted_ms,
+                        count=False,
+                    )
+                    for d in deliveries
+                ]
             case Fate.DEAD:
                 return [
                     Settlement(delivery=d, outcome=Outcome.DEAD, reason=verdict.reason)
@@ -151,6 +174,9 @@ class Worker:
 
     def _later(self, delivery: Delivery, verdict: Verdict, now_ms: int) -> Settlement:
         wait_ms = verdict.again_ms or backoff.full_jitter_ms(delivery.attempt, self._draw())
+        if verdict.fate is Fate.PAUSE:
+            # The pause is the pixel's, not the event's: a restart with a good token sends at once.
+            wait_ms = 0
         return Settlement(
             delivery=delivery,
             outcome=Outcome.PENDING,
@@ -170,6 +196,17 @@ class Worker:
         elif not verdict.reason and self.trouble:
             logger.info("delivery works again", extra=extra)
         self.trouble = verdict.reason
+
+
+def _left_to_suspect(suspects: int, fate: Fate, count: int) -> int:
+    """How many of the oldest events hold a rejected one, after a request of the first `count`."""
+    match fate:
+        case Fate.DELIVERED:
+            return max(0, suspects - count)
+        case Fate.DEAD:
+            return count if count > 1 else 0
+        case Fate.RETRY | Fate.PAUSE:
+            return 0  # these come again in another order
 
 
 def _too_late(delivery: Delivery) -> Settlement:

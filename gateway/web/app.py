@@ -16,7 +16,7 @@ from gateway.web.public import Public
 
 def public_app(public: Public, backend: Backend, slug: str) -> Starlette:
     """What may be reached from the internet."""
-    return Starlette(
+    application = Starlette(
         routes=[
             Route(f"/{slug}", public.script, methods=["GET"]),
             Route(f"/{slug}/h", public.collect, methods=["POST"]),
@@ -25,6 +25,9 @@ def public_app(public: Public, backend: Backend, slug: str) -> Starlette:
         ],
         exception_handlers=_EMPTY,
     )
+    # A URL with a slash too many does not exist either, instead of telling which one does.
+    application.router.redirect_slashes = False
+    return application
 
 
 def operator_app(operator: Operator) -> Starlette:

@@ -2,7 +2,6 @@
 
 import asyncio
 import base64
-import binascii
 import hashlib
 import hmac
 import shutil
@@ -185,7 +184,7 @@ class Operator:
         scheme, _, given = request.headers.get("authorization", "").partition(" ")
         try:
             _, _, password = base64.b64decode(given).decode().partition(":")
-        except (binascii.Error, UnicodeDecodeError):
+        except ValueError:  # not Base64, not even ASCII, or not UTF-8 inside
             return False
         if scheme.lower() != "basic" or not password:
             return False

@@ -1,0 +1,420 @@
+"""The settings: which source wins, what every key takes, and that a refusal is one useful sentence."""
+
+from pathlib import Path
+
+import pytest
+
+from gateway import config
+from gateway.config import KEYS, META_GRAPH_URL, SANDBOX_PIXEL, Secret, Settings
+from gateway.consent import Policy
+from gateway.errors import SettingsError
+
+PIXEL = "1234567890123456"
+HIDDEN = "hunter2-hidden"
+
+
+@pytest.fixture(autouse=True)
+def _nowhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No gateway.toml lies around."""
+    (tmp_path / "cwd").mkdir()
+    monkeypatch.chdir(tmp_path / "cwd")
+
+
+def written(tmp_path: Path, text: str) -> Path:
+    path = tmp_path / "settings.toml"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def of_file(tmp_path: Path, text: str, **environ: str) -> Settings:
+    return config.load(environ, file=written(tmp_path, text))
+
+
+def refusal(tmp_path: Path, text: str = "", **environ: str) -> str:
+    with pytest.raises(SettingsError) as raised:
+        of_file(tmp_path, text, **environ)
+    return str(raised.value)
+
+
+# --- which source wins -----------------------------------------------------------------------
+
+
+def test_nothing_set_is_the_sandbox_on_the_loopback() -> None:
+    settings = config.load({})
+
+    assert settings.pixel.sandbox
+    assert settings.pixel.id == SANDBOX_PIXEL
+    assert (settings.host, settings.port) == ("127.0.0.1", 8000)
+    assert (settings.admin_host, settings.admin_port) == ("127.0.0.1", 8001)
+    assert settings.store_path == Path.cwd() / "data" / "gateway.db"
+    assert settings.data_dir == Path.cwd() / "data"
+    assert settings.consent is Policy.OPT_OUT
+    assert (settings.graph_url, settings.graph_version) == (META_GRAPH_URL, "v26.0")
+    assert settings.rate_per_second == 10
+    assert settings.browser_events is None
+    assert settings.site_hosts == settings.trusted_proxies == ()
+    assert settings.api_key is settings.admin_password is settings.slug is None
+
+
+def test_options_go_over_environment_over_file_over_default(tmp_path: Path) -> None:
+    path = written(tmp_path, "port = 1001\nadmin_port = 1002\nlog_level = 'error'")
+    environ = {"GATEWAY_PORT": "2001", "GATEWAY_ADMIN_PORT": "2002"}
+
+    settings = config.load(environ, file=path, options={"port": 3001, "admin_port": None})
+
+    assert (settings.port, settings.admin_port) == (3001, 2002)
+    assert (settings.log_level, settings.host) == ("error", "127.0.0.1")
+
+
+def test_the_file_is_the_named_one_else_gateway_config_else_gateway_toml(tmp_path: Path) -> None:
+    named, by_variable = tmp_path / "a.toml", tmp_path / "b.toml"
+    named.write_text("port = 1")
+    by_variable.write_text("port = 2")
+    Path("gateway.toml").write_text("port = 3")
+    environ = {"GATEWAY_CONFIG": str(by_variable)}
+
+    assert config.load(environ, file=named).port == 1
+    assert config.load(environ).port == 2
+    assert config.load({}).port == 3
+
+
+def test_the_names_of_the_seed_guide_work(tmp_path: Path) -> None:
+    settings = config.load(
+        {"FB_PIXEL_ID": PIXEL, "FB_ACCESS_TOKEN": HIDDEN, "FB_TEST_EVENT_CODE": "TEST1"}
+    )
+
+    assert settings.pixel.id == PIXEL
+    assert settings.pixel.access_token == HIDDEN
+    assert settings.pixel.test_event_code == "TEST1"
+    assert not settings.pixel.sandbox
+
+
+def test_our_own_names_go_over_the_seed_guides() -> None:
+    settings = config.load({"FB_PIXEL_ID": "11111", "GATEWAY_PIXEL_ID": "22222"})
+
+    assert settings.pixel.id == "22222"
+
+
+def test_an_empty_variable_is_not_set(tmp_path: Path) -> None:
+    assert of_file(tmp_path, "port = 1001", GATEWAY_PORT="").port == 1001
+
+
+def test_other_programs_variables_are_none_of_ours() -> None:
+    assert config.load({"GATEWAYX": "1", "PATH": "/bin", "FB_APP_ID": "1"}).port == 8000
+
+
+@pytest.mark.parametrize(
+    ("variable", "read"),
+    [
+        ("FB_ACCESS_TOKEN_FILE", lambda s: s.pixel.access_token),
+        ("GATEWAY_ACCESS_TOKEN_FILE", lambda s: s.pixel.access_token),
+        ("GATEWAY_API_KEY_FILE", lambda s: s.api_key),
+        ("GATEWAY_ADMIN_PASSWORD_FILE", lambda s: s.admin_password),
+    ],
+)
+def test_a_secret_may_come_from_a_file(tmp_path: Path, variable: str, read: object) -> None:
+    path = tmp_path / "secret"
+    path.write_text(f"{HIDDEN}\n")
+
+    settings = config.load({"FB_PIXEL_ID": PIXEL, variable: str(path)})
+
+    assert callable(read)
+    assert read(settings) == HIDDEN
+
+
+def test_a_secrets_file_that_cannot_be_read_is_named_by_its_variable(tmp_path: Path) -> None:
+    missing = str(tmp_path / "missing")
+
+    assert refusal(tmp_path, GATEWAY_API_KEY_FILE=missing) == (
+        "GATEWAY_API_KEY_FILE: the file cannot be read"
+    )
+
+
+def test_a_setting_that_is_no_secret_comes_from_no_file(tmp_path: Path) -> None:
+    assert refusal(tmp_path, GATEWAY_SLUG_FILE="/x").startswith(
+        "GATEWAY_SLUG_FILE is not a setting"
+    )
+
+
+@pytest.mark.parametrize("problem", ["missing", "directory"])
+def test_a_settings_file_that_cannot_be_read_stops_the_start(tmp_path: Path, problem: str) -> None:
+    path = tmp_path / "nope.toml" if problem == "missing" else tmp_path
+
+    with pytest.raises(SettingsError, match="cannot be read"):
+        config.load({}, file=path)
+    with pytest.raises(SettingsError, match="cannot be read"):
+        config.load({"GATEWAY_CONFIG": str(path)})
+
+
+@pytest.mark.parametrize("raw", [b"port = ", b"port = 1\nport = 2", b"a = '\xff'", b"[[[", b"\x00"])
+def test_a_settings_file_that_is_no_toml_stops_the_start(tmp_path: Path, raw: bytes) -> None:
+    path = tmp_path / "bad.toml"
+    path.write_bytes(raw)
+
+    with pytest.raises(SettingsError, match="is not valid TOML"):
+        config.load({}, file=path)
+
+
+# --- one site --------------------------------------------------------------------------------
+
+SITE = f"""
+[[site]]
+hosts = ["shop.example", "WWW.shop.example."]
+slug = "k3vq8w2mzp"
+cookie_domain = "shop.example"
+consent = "required"
+default_country = "DE"
+pixels = [{{id = "{PIXEL}", access_token = "{HIDDEN}", test_event_code = "TEST1"}}]
+"""
+
+
+def test_a_site_table_is_the_same_as_the_flat_keys(tmp_path: Path) -> None:
+    settings = of_file(tmp_path, SITE)
+
+    assert settings.site_hosts == ("shop.example", "www.shop.example")
+    assert settings.slug == "k3vq8w2mzp"
+    assert settings.cookie_domain == "shop.example"
+    assert settings.consent is Policy.REQUIRED
+    assert settings.default_country == "de"
+    assert settings.pixel.id == PIXEL
+    assert settings.pixel.access_token == HIDDEN
+    assert settings.pixel.test_event_code == "TEST1"
+
+
+def test_the_environment_goes_over_the_site_table(tmp_path: Path) -> None:
+    assert of_file(tmp_path, SITE, FB_PIXEL_ID="99999").pixel.id == "99999"
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        ("site = 5", "site"),
+        ("[site]\nhosts = []", "site"),
+        ("site = [5]", "site"),
+        ("[[site]]\n[[site]]", "site"),
+        ('[[site]]\npixels = [{id = "11111"}, {id = "22222"}]', "site"),
+        ("[[site]]\npixels = 5", "site.pixels"),
+        ("[[site]]\npixels = [5]", "site.pixels"),
+        (f'[[site]]\npixels = "{HIDDEN}"', "site.pixels"),
+        (f'[[site]]\npixels = [["{HIDDEN}"]]', "site.pixels"),
+        ('[[site]]\nhost = ["a"]', "site.host is not a setting; did you mean hosts?"),
+        ('[[site]]\npixels = [{token = "x"}]', "site.pixels.token is not a setting"),
+        ("[[site]]\nport = 1", "site.port is not a setting"),
+    ],
+)
+def test_a_site_table_of_another_shape_is_refused(tmp_path: Path, text: str, named: str) -> None:
+    said = refusal(tmp_path, text)
+
+    assert named in said
+    assert HIDDEN not in said
+
+
+# --- unknown and impossible ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [
+        ("prot", "; did you mean port?"),
+        ("Slug", "; did you mean slug?"),
+        ("trusted_proxy", "; did you mean trusted_proxies?"),
+        ("zzz", ""),
+    ],
+)
+def test_an_unknown_key_is_named_with_a_suggestion(tmp_path: Path, name: str, hint: str) -> None:
+    assert refusal(tmp_path, f"{name} = 1").endswith(f": {name} is not a setting{hint}")
+
+
+def test_an_unknown_variable_is_named_with_a_suggestion_and_without_its_value(
+    tmp_path: Path,
+) -> None:
+    assert refusal(tmp_path, GATEWAY_PXEL_ID=HIDDEN) == (
+        "GATEWAY_PXEL_ID is not a setting; did you mean GATEWAY_PIXEL_ID?"
+    )
+
+
+BAD: list[tuple[str, list[str]]] = [
+    ("pixel_id", ["'12'", "'abcdef'", "''", "true", "-12345", "[]", "12345.0", "'١٢٣٤٥٦'"]),
+    ("test_event_code", ["''", "5", "[]"]),
+    ("sandbox", ["'yes'", "1", "''", "[]"]),
+    (
+        "store",
+        ["'redis://h/0'", "'sqlite:///'", "'/tmp/x'", "5", "''", "'sqlite:///~nobody-here/x'"],
+    ),
+    (
+        "slug",
+        ["'abc1'", "'1abcdefg'", "'abcdefg'", "'ABCDEFG1'", "'abc-def1'", "'abcdef1'", "5", "[]"],
+    ),
+    ("slug", ["'k3vq8w2mzpabcde'", "'k3vq8w2mzp\\n'"]),
+    (
+        "site_hosts",
+        ["'https://x.example'", "['x.example/a']", "['x:80']", "['a b']", "5", "[5]", "{}"],
+    ),
+    ("cookie_domain", ["''", "' '", "5", "['x.example']", "'x.example;a'", "'https://x.example'"]),
+    ("consent", ["'yes'", "true", "[]", "''"]),
+    ("browser_events", ["5", "[5]", "{}"]),
+    ("default_country", ["'XX'", "'Germany'", "49", "[]"]),
+    ("hash_alternates", ["'maybe'", "2"]),
+    (
+        "graph_url",
+        ["'graph.facebook.com'", "'ftp://x'", "'https://'", "'https://x/?a=1'", "5", "'http://['"],
+    ),
+    ("graph_version", ["'26'", "'v26'", "26.0", "'latest'"]),
+    ("rate_per_second", ["0", "-1", "1001", "'fast'", "nan", "inf", "true", "[]", "1" + "0" * 400]),
+    ("trusted_proxies", ["'all'", "['*']", "['10.0.0.1/8']", "['10.0.0.0/33']", "5", "[5]"]),
+    ("geoip_database", ["''", "5", "[]", "'~nobody-here/x.mmdb'"]),
+    ("hold_seconds", ["10", "'ten'", "-1", "[]"]),
+    ("browser_duplicates", ["'suppress'", "5"]),
+    ("host", ["''", "5"]),
+    ("port", ["-1", "65536", "8000.5", "'http'", "true", "[]"]),
+    ("admin_host", ["''", "5"]),
+    ("admin_port", ["-1", "65536", "'x'"]),
+    ("log_level", ["'verbose'", "'INFO'", "5"]),
+    ("log_format", ["'xml'", "5"]),
+]
+BAD_SECRETS = [
+    (name, value)
+    for name in ("access_token", "api_key", "admin_password")
+    for value in ("''", "5", f"['{HIDDEN}']", f"{{a = '{HIDDEN}'}}", "true")
+]
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        pytest.param(name, value, id=f"{name}-{value[:24]}")
+        for name, values in BAD
+        for value in values
+    ],
+)
+def test_an_impossible_value_is_one_sentence_that_names_key_and_what_is_allowed(
+    tmp_path: Path, name: str, value: str
+) -> None:
+    said = refusal(tmp_path, f"{name} = {value.replace(chr(39), chr(34))}")
+
+    assert f": {name}: expected " in said
+    assert ", not " in said
+    assert "\n" not in said
+    assert "Invalid" not in said  # that would be Python talking
+
+
+@pytest.mark.parametrize(("name", "value"), BAD_SECRETS)
+def test_an_impossible_secret_is_refused_without_its_value(
+    tmp_path: Path, name: str, value: str
+) -> None:
+    said = refusal(tmp_path, f"{name} = {value}")
+
+    assert f": {name}: expected " in said
+    assert "not " not in said
+    assert HIDDEN not in said
+
+
+def test_every_key_has_a_row_above() -> None:
+    covered = {name for name, _ in BAD} | {name for name, _ in BAD_SECRETS}
+
+    assert covered == {key.name for key in KEYS}
+
+
+def test_a_variable_is_named_in_its_refusal(tmp_path: Path) -> None:
+    assert refusal(tmp_path, GATEWAY_PORT="http").startswith("GATEWAY_PORT: expected ")
+    assert refusal(tmp_path, FB_PIXEL_ID="x").startswith("FB_PIXEL_ID: expected ")
+
+
+def test_an_option_is_named_in_its_refusal() -> None:
+    with pytest.raises(SettingsError, match=r"^--admin-port: expected "):
+        config.load({}, options={"admin_port": 99_999})
+
+
+def test_a_password_within_a_url_is_not_shown(tmp_path: Path) -> None:
+    said = refusal(tmp_path, f'store = "redis://user:{HIDDEN}@redis.example/0"')
+
+    assert "store: expected" in said
+    assert HIDDEN not in said
+
+
+GOOD: list[tuple[str, str, object]] = [
+    ("GATEWAY_SITE_HOSTS", "a.example, B.example.,", ("a.example", "b.example")),
+    ("GATEWAY_COOKIE_DOMAIN", "Example.com", "example.com"),
+    # As it was written in Set-Cookie for twenty years.
+    ("GATEWAY_COOKIE_DOMAIN", ".example.com", "example.com"),
+    ("GATEWAY_CONSENT", "off", Policy.OFF),
+    ("GATEWAY_BROWSER_EVENTS", "PageView,Lead", frozenset({"PageView", "Lead"})),
+    ("GATEWAY_DEFAULT_COUNTRY", "de", "de"),
+    ("GATEWAY_HASH_ALTERNATES", "FALSE", False),
+    ("GATEWAY_GRAPH_URL", "http://127.0.0.1:9/", "http://127.0.0.1:9"),
+    ("GATEWAY_GRAPH_VERSION", "v27.0", "v27.0"),
+    ("GATEWAY_RATE_PER_SECOND", "2.5", 2.5),
+    ("GATEWAY_TRUSTED_PROXIES", "10.0.0.0/8, ::1", ("10.0.0.0/8", "::1/128")),
+    ("GATEWAY_GEOIP_DATABASE", "/x/y.mmdb", Path("/x/y.mmdb")),
+    ("GATEWAY_HOLD_SECONDS", "0", 0.0),
+    ("GATEWAY_PORT", "0", 0),
+    ("GATEWAY_SLUG", "k3vq8w2mzp", "k3vq8w2mzp"),
+    ("GATEWAY_LOG_FORMAT", "json", "json"),
+]
+
+
+@pytest.mark.parametrize(("variable", "text", "value"), GOOD)
+def test_a_variable_is_read_to_its_final_value(variable: str, text: str, value: object) -> None:
+    settings = config.load({variable: text})
+
+    assert getattr(settings, variable.removeprefix("GATEWAY_").lower()) == value
+
+
+# --- pixel, token, sandbox -------------------------------------------------------------------
+
+
+def test_a_token_without_a_pixel_stops_the_start() -> None:
+    with pytest.raises(SettingsError, match="FB_PIXEL_ID is missing") as raised:
+        config.load({"FB_ACCESS_TOKEN": HIDDEN})
+    assert HIDDEN not in str(raised.value)
+
+
+def test_a_pixel_without_a_token_waits_and_is_never_sandboxed() -> None:
+    pixel = config.load({"FB_PIXEL_ID": PIXEL}).pixel
+
+    assert not pixel.sandbox
+    assert pixel.access_token is None
+    assert pixel.lane == PIXEL
+
+
+@pytest.mark.parametrize(
+    ("environ", "lane"),
+    [
+        ({}, f"sandbox-{SANDBOX_PIXEL}"),
+        ({"FB_PIXEL_ID": PIXEL, "FB_ACCESS_TOKEN": HIDDEN}, f"sandbox-{PIXEL}"),
+        ({"FB_PIXEL_ID": PIXEL}, f"sandbox-{PIXEL}"),
+        ({"FB_ACCESS_TOKEN": HIDDEN}, f"sandbox-{SANDBOX_PIXEL}"),
+    ],
+)
+def test_a_forced_sandbox_never_has_the_real_token_and_a_lane_of_its_own(
+    environ: dict[str, str], lane: str
+) -> None:
+    pixel = config.load({**environ, "GATEWAY_SANDBOX": "true"}).pixel
+
+    assert pixel.sandbox
+    assert pixel.lane == lane
+    assert pixel.access_token != HIDDEN
+
+
+def test_no_repr_shows_a_secret() -> None:
+    settings = config.load(
+        {
+            "FB_PIXEL_ID": PIXEL,
+            "FB_ACCESS_TOKEN": HIDDEN,
+            "GATEWAY_API_KEY": HIDDEN,
+            "GATEWAY_ADMIN_PASSWORD": HIDDEN,
+        }
+    )
+
+    assert HIDDEN not in repr(settings)
+    assert HIDDEN not in repr([settings.api_key, {"x": settings.admin_password}])
+    assert repr(Secret(HIDDEN)) == "Secret('***')"
+    assert Secret(HIDDEN) == HIDDEN
+
+
+def test_every_key_says_what_it_is_about_and_its_default_can_be_had() -> None:
+    for key in KEYS:
+        assert key.about
+        assert key.variables[0] == f"GATEWAY_{key.name.upper()}"
+        if key.default not in (None, ()):
+            assert key.read(key.default) == key.default
