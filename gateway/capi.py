@@ -39,8 +39,7 @@ class Verdict:
 
 def batch(bodies: Sequence[bytes], token: str, test_event_code: str | None) -> bytes:
     """One request's JSON around events that are already Meta's bytes. The token travels inside."""
-    # A Secret is a str to Python, but not to the encoder.
-    head = {"access_token": str(token)} | (
+    head = {"access_token": token} | (
         {"test_event_code": test_event_code} if test_event_code else {}
     )
     return msgspec.json.encode(head)[:-1] + b',"data":[' + b",".join(bodies) + b"]}"

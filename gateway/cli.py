@@ -16,7 +16,7 @@ import httpx2
 import uvloop
 
 from gateway import __version__, config, install, log, server, snippet
-from gateway.config import Settings
+from gateway.config import Secret, Settings
 from gateway.errors import GatewayError, StoreError
 from gateway.outcome import WAITING, Outcome
 from gateway.stores import DeadLetter, LedgerLine, LoggedEvent
@@ -268,13 +268,13 @@ async def _opened(
 
 
 def _ask(
-    settings: Settings, face: str, method: str, path: str, key: str, body: object
+    settings: Settings, face: str, method: str, path: str, key: Secret, body: object
 ) -> httpx2.Response:
     banner = banner_of(settings.store_path)
     if banner is None:
         raise StoreError(_NO_SERVER)
     url = json.loads(banner)[face] + path
-    headers = {"Authorization": f"Bearer {key}"}
+    headers = {"Authorization": f"Bearer {key.reveal()}"}
     try:
         return httpx2.request(method, url, json=body, headers=headers, timeout=30, trust_env=False)
     except httpx2.HTTPError as error:

@@ -22,6 +22,7 @@ _YEAR_2010_MS = 1_262_304_000_000
 
 UTM_KEYS = ("utm_source", "utm_medium", "utm_campaign", "utm_content", "utm_term")
 _UTM_MAX = 200
+_PACKED_MAX = 2500
 
 # Meta's parameter builder: 8 base64url characters whose first byte is the format version 1, or one
 # of six older 2-character codes. A browser may have collected several.
@@ -212,10 +213,18 @@ def headers(ids: BrowserIds, scope: Scope, landing_name: str, *, secure: bool) -
     if ids.fbc:
         lines.append(_cookie("_fbc", ids.fbc, scope, NINETY_DAYS_S, secure=secure))
     if ids.utm:
-        packed = base64.urlsafe_b64encode(urlencode(ids.utm).encode()).rstrip(b"=").decode()
-        line = _cookie(landing_name, packed, scope, NINETY_DAYS_S, secure=secure)
+        line = _cookie(landing_name, _packed(ids.utm), scope, NINETY_DAYS_S, secure=secure)
         lines.append(line + "; HttpOnly")
     return tuple(lines)
+
+
+def _packed(campaign: Mapping[str, str]) -> str:
+    """The campaign as one cookie value. Browsers drop a cookie above 4096 bytes whole, so the least
+    telling parameters go first when another script's letters make it too long."""
+    kept = [(name, campaign[name]) for name in UTM_KEYS if name in campaign]
+    while len(urlencode(kept)) > _PACKED_MAX:
+        kept.pop()
+    return base64.urlsafe_b64encode(urlencode(kept).encode()).rstrip(b"=").decode()
 
 
 def deletions(scope: Scope, landing_name: str, *, secure: bool) -> tuple[str, ...]:

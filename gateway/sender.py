@@ -26,7 +26,7 @@ class Sender:
         """One request of at most 1000 events; what Meta's answer means for all of them."""
         if pixel.access_token is None:
             return capi.no_token()
-        content = capi.batch(bodies, pixel.access_token, pixel.test_event_code)
+        content = capi.batch(bodies, pixel.access_token.reveal(), pixel.test_event_code)
         metrics.BATCH_EVENTS.observe(len(bodies))
         with metrics.CAPI_SECONDS.time():
             verdict = await self._post(pixel.id, content, len(bodies))

@@ -418,3 +418,10 @@ def test_every_key_says_what_it_is_about_and_its_default_can_be_had() -> None:
         assert key.variables[0] == f"GATEWAY_{key.name.upper()}"
         if key.default not in (None, ()):
             assert key.read(key.default) == key.default
+
+
+def test_a_secret_is_only_seen_when_it_is_revealed() -> None:
+    secret = config.Secret("s3cret")
+    assert "s3cret" not in f"{secret} {secret!r} {secret!s}" + "%s" % secret + str(secret)  # noqa: UP031
+    assert secret.reveal() == "s3cret"
+    assert type(secret.reveal()) is str

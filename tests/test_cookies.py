@@ -639,3 +639,13 @@ def test_whatever_the_browser_sends_every_header_keeps_to_the_grammar(
     assert again.fbp is not None
     assert again.fbp.text == ids.fbp
     assert (again.fbc.text if again.fbc else None) == ids.fbc
+
+
+def test_a_campaign_in_long_letters_still_fits_into_a_cookie() -> None:
+    campaign = dict.fromkeys(cookies.UTM_KEYS, "長" * 200)
+    ids = cookies.BrowserIds(fbp="fb.1.1764000000000.1", fbc=None, utm=campaign)
+    line = cookies.headers(ids, cookies.Scope("example.com", 1), "_abcde", secure=True)[-1]
+    assert len(line) < 4096
+    value = line.partition("=")[2].partition(";")[0]
+    jar = cookies.read([("_abcde", value)], cookies.Scope("example.com", 1), "_abcde", 0)
+    assert jar.landing == {"utm_source": "長" * 200}
