@@ -1,8 +1,7 @@
-"""What goes to Meta: one event, complete, normalised and hashed. `build`, `validate`, `key`, `encode`.
+"""What goes to Meta: one event, complete, normalised and hashed. `build`, `key`, `encode`.
 
 Sources of the rules: Meta's Conversions API pages, "Server Event Parameters", "Customer Information
-Parameters" and "Custom Data Parameters". Meta rejects a whole request for one bad event, so whatever
-it would reject is refused here, one event at a time.
+Parameters" and "Custom Data Parameters". What Meta would reject is `validate`'s to find.
 """
 
 import hashlib
@@ -16,17 +15,12 @@ from gateway import normalise, privacy
 from gateway.enrich import Place, Visitor
 from gateway.hit import Sent
 from gateway.normalise import Field, Locale
-from gateway.outcome import Outcome
 
 HOUR_MS = 3_600_000
 DAY_MS = 24 * HOUR_MS
 FUTURE_MS = 60_000
 """how far ahead a clock may be; such an event is stamped with the time it came"""
 
-ACTION_SOURCES = frozenset(
-    {"email", "website", "app", "phone_call", "chat", "physical_store", "system_generated"}
-    | {"business_messaging", "other"}
-)
 STANDARD_EVENTS = (
     "AddPaymentInfo", "AddToCart", "AddToWishlist", "CompleteRegistration", "Contact",
     "CustomizeProduct", "Donate", "FindLocation", "InitiateCheckout", "Lead", "PageView",
@@ -102,18 +96,6 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     messaging_channel: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Problem:
-    """Why an event goes nowhere: which field, which rule."""
-
-    field: str
-    error: str
-    outcome: Outcome = Outcome.INVALID
-
-    def __str__(self) -> str:
-        return f"{self.field}: {self.error}"
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Built:
     """An event and what had to be left out or put right on the way."""
@@ -166,18 +148,6 @@ def build(
         messaging_channel=extras.messaging_channel,
     )
     return Built(event=event, warnings=tuple(warnings))
-
-
-def validate(event: Event, now_ms: int) -> Problem | None:
-    """The first of Meta's rules the event breaks, or None."""
-    return (
-        _identity_problem(event)
-        or _time_problem(event, now_ms)
-        or _source_problem(event)
-        or _money_problem(event)
-        or _contents_problem(event)
-        or _match_problem(event.user_data)
-    )
 
 
 def key(pixel: str, event: Event) -> bytes:
@@ -279,14 +249,14 @@ def _add_place(values: dict[str, object], place: Place, *, alternates: bool) -> 
 
 # --- custom_data -----------------------------------------------------------------------------
 
-_NUMBERS = ("value", "net_revenue", "predicted_ltv")
+NUMBERS = ("value", "net_revenue", "predicted_ltv")
 
 
 def _custom_data(data: Mapping[str, object]) -> tuple[dict[str, object], list[str]]:
     """Meta's types where they can be had without guessing; the rest is validate's to refuse."""
     custom = {name: value for name, value in data.items() if value is not None and value != ""}
     warnings: list[str] = []
-    for name in _NUMBERS:
+    for name in NUMBERS:
         if isinstance(raw := custom.get(name), str) and (number := _number(raw)) is not None:
             custom[name] = number
     if isinstance(raw := custom.get("currency"), str) and (code := normalise.currency(raw)):
@@ -302,83 +272,3 @@ def _custom_data(data: Mapping[str, object]) -> tuple[dict[str, object], list[st
 def _number(text: str) -> float | None:
     """`9.5` and `1299`; a comma could be a thousand or a decimal, so it is no number."""
     return float(text) if re.fullmatch(r"\s*-?\d{1,15}(\.\d{1,6})?\s*", text) else None
-
-
-# --- what Meta would refuse ------------------------------------------------------------------
-
-
-def _identity_problem(event: Event) -> Problem | None:
-    for field, text in (("event_name", event.event_name), ("event_id", event.event_id)):
-        if privacy.EMAIL.search(text):
-            return Problem(field, "looks like an e-mail address, which Meta forbids there")
-    return None
-
-
-def _time_problem(event: Event, now_ms: int) -> Problem | None:
-    if event.event_time * 1000 > now_ms + FUTURE_MS:
-        return Problem("event_time", "lies in the future; Unix seconds are expected")
-    if event.event_time * 1000 < now_ms - (63 * DAY_MS) or now_ms > deadline_ms(
-        event, now_ms, browser_has_it=False
-    ):
-        return Problem("event_time", "older than Meta takes (7 days)", Outcome.TOO_OLD)
-    return None
-
-
-def _source_problem(event: Event) -> Problem | None:
-    if event.action_source not in ACTION_SOURCES:
-        return Problem("action_source", f"expected one of {', '.join(sorted(ACTION_SOURCES))}")
-    if event.action_source == "website":
-        if not event.event_source_url.startswith(("https://", "http://")):
-            return Problem("event_source_url", "a website event needs the page's full URL")
-        if not event.user_data.client_user_agent:
-            return Problem(
-                "user_data.client_user_agent", "a website event needs the visitor's user agent"
-            )
-    return None
-
-
-def _money_problem(event: Event) -> Problem | None:
-    custom = event.custom_data
-    for name in _NUMBERS:
-        value = custom.get(name, 0)
-        if isinstance(value, bool) or not isinstance(value, int | float):
-            return Problem(f"custom_data.{name}", "expected a number")
-        if value != value or abs(value) > 1e12:
-            return Problem(f"custom_data.{name}", "not an amount of money")
-    currency = custom.get("currency")
-    if currency is not None and not (
-        isinstance(currency, str) and normalise.currency(currency) == currency
-    ):
-        return Problem("custom_data.currency", "expected an ISO 4217 code, such as EUR")
-    if event.event_name == "Purchase" and "value" not in custom:
-        return Problem("custom_data.value", "a Purchase needs a value")
-    if currency is None and (event.event_name == "Purchase" or "value" in custom):
-        return Problem("custom_data.currency", "a value needs its currency, an ISO 4217 code")
-    return None
-
-
-def _contents_problem(event: Event) -> Problem | None:
-    """Meta, "Custom Data Parameters": an item without its id is refused (2804008)."""
-    contents = event.custom_data.get("contents", [])
-    items = contents if isinstance(contents, list) else [None]
-    ids = [item.get("id") if isinstance(item, dict) else None for item in items]
-    if all(isinstance(i, str | int) and not isinstance(i, bool) and i != "" for i in ids):
-        return None
-    return Problem("custom_data.contents", "expected a list of objects, each with an id")
-
-
-# Meta, "Best practices": an event with nothing but one of these sets is rejected (2804050).
-_TOO_LITTLE = (
-    frozenset({"ct", "country", "st", "zp", "ge", "client_user_agent"}),
-    frozenset({"db", "client_user_agent"}),
-    frozenset({"fn", "ge"}),
-    frozenset({"ln", "ge"}),
-)
-
-
-def _match_problem(user: UserData) -> Problem | None:
-    if any(frozenset(user.keys()) <= few for few in _TOO_LITTLE):
-        return Problem(
-            "user_data", "too little to match anybody: add em, ph, fbp, fbc or external_id"
-        )
-    return None

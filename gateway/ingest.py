@@ -1,10 +1,10 @@
 """From what was sent to what is stored. `Ingest.accept` is the list of everything that happens to a hit."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
-from gateway import consent, cookies, enrich, event, hit, metrics
+from gateway import consent, cookies, enrich, event, hit, metrics, validate
 from gateway.agent import UNREAD, Agent, Agents
 from gateway.config import Pixel, Settings
 from gateway.cookies import BrowserIds, Scope
@@ -12,9 +12,16 @@ from gateway.enrich import Place
 from gateway.hit import Consent, Facts, Hit, Misfit, Sent, Source
 from gateway.outcome import UNRECORDED, Outcome
 from gateway.stores import Drop, Entry, Note, Outbox
+from gateway.validate import Problem
 
 # The part of custom_data the event log shows: about money and campaigns, not about people.
 _SHOWN = frozenset({"value", "currency", "num_items", "content_type", *cookies.UTM_KEYS})
+
+
+_FOREIGN = Problem("url", "not a host of this site", "")
+_BOT = Problem("", "a bot by its user agent", "")
+_NOT_FOR_BROWSERS = Problem("name", "browser_events keeps this name to the backend", "")
+_OTHER_PIXEL = Problem("pixel_id", "not this install's pixel", "")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,8 +31,7 @@ class Judged:
     index: int
     event_id: str
     outcome: Outcome
-    field: str = ""
-    error: str = ""
+    problem: Problem | None = None
     warnings: tuple[str, ...] = ()
 
 
@@ -77,7 +83,11 @@ class Ingest:
         )
         if entries:
             self._on_stored()
-        judged = _judgements(fates, iter(stored))
+        answers = iter(stored)
+        judged = tuple(
+            fate.judged(next(answers)) if isinstance(fate, _Kept) else fate.judged()
+            for fate in fates
+        )
         for one in judged:
             metrics.EVENTS.labels(facts.source, one.outcome).inc()
         return Receipt(judged=judged, set_cookies=self._cookies(sent.consent, ids, facts, scope))
@@ -93,20 +103,19 @@ class Ingest:
     ) -> "_Kept | _Dropped":
         """One event: either complete and ready for the disk, or dropped for a named reason."""
         if isinstance(sent, Misfit):
-            return self._drop(sent, Outcome.INVALID, facts, sent.field, sent.error)
+            return self._drop(sent, Outcome.INVALID, facts, Problem(sent.field, sent.error, ""))
         if refused := consent.refuses(sent.consent, facts, self._settings.consent):
             return self._drop(sent, refused, facts)
         if not self._is_ours(sent, facts):
-            return self._drop(sent, Outcome.FOREIGN_HOST, facts, "url", "not a host of this site")
+            return self._drop(sent, Outcome.FOREIGN_HOST, facts, _FOREIGN)
         if facts.source is Source.PAGE:
             if agent.bot or enrich.looks_automated(facts.agent):
-                return self._drop(sent, Outcome.BOT, facts, "", "a bot by its user agent")
+                return self._drop(sent, Outcome.BOT, facts, _BOT)
             allowed = self._settings.browser_events
             if allowed is not None and sent.name not in allowed:
-                error = "browser_events keeps this name to the backend"
-                return self._drop(sent, Outcome.INVALID, facts, "name", error)
+                return self._drop(sent, Outcome.INVALID, facts, _NOT_FOR_BROWSERS)
         elif not _names_pixel(sent, self._settings.pixel):
-            return self._drop(sent, Outcome.INVALID, facts, "pixel_id", "not this install's pixel")
+            return self._drop(sent, Outcome.INVALID, facts, _OTHER_PIXEL)
         visitor = enrich.visitor_of(sent, facts, ids, self._locate)
         built = event.build(
             sent,
@@ -115,8 +124,8 @@ class Ingest:
             self._settings.default_country,
             alternates=self._settings.hash_alternates,
         )
-        if problem := event.validate(built.event, facts.now_ms):
-            return self._drop(sent, problem.outcome, facts, problem.field, problem.error)
+        if problem := validate.check(built.event, facts.now_ms):
+            return self._drop(sent, problem.outcome, facts, problem)
         return self._keep(sent, built, facts, agent)
 
     def _keep(self, sent: Sent, built: event.Built, facts: Facts, agent: Agent) -> "_Kept":
@@ -147,16 +156,16 @@ class Ingest:
         return _Kept(sent, entry)
 
     def _drop(
-        self, sent: Sent | Misfit, outcome: Outcome, facts: Facts, field: str = "", error: str = ""
+        self, sent: Sent | Misfit, outcome: Outcome, facts: Facts, problem: Problem | None = None
     ) -> "_Dropped":
         note = None
         if outcome not in UNRECORDED:
             safe_id = "" if "@" in sent.id else sent.id
             safe_name = "" if "@" in sent.name else sent.name
             note = Note(event_name=safe_name, event_id=safe_id, source=facts.source)
-        reason = f"{field}: {error}" if field and error else error
+        reason = str(problem) if problem else ""
         drop = Drop(pixel=self._settings.pixel.lane, outcome=outcome, note=note, reason=reason)
-        return _Dropped(sent, drop, field, error)
+        return _Dropped(sent, drop, problem)
 
     def _is_ours(self, sent: Sent, facts: Facts) -> bool:
         hosts = self._settings.site_hosts
@@ -194,35 +203,28 @@ class _Kept:
     sent: Sent
     entry: Entry
 
+    def judged(self, outcome: Outcome) -> Judged:
+        return Judged(
+            index=self.sent.index,
+            event_id=self.sent.id,
+            outcome=outcome,
+            warnings=self.entry.note.warnings,
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class _Dropped:
     sent: Sent | Misfit
     drop: Drop
-    field: str
-    error: str
+    problem: Problem | None
 
-
-def _judgements(fates: Sequence[_Kept | _Dropped], stored: Iterable[Outcome]) -> tuple[Judged, ...]:
-    answers = iter(stored)
-    judged = []
-    for fate in fates:
-        if isinstance(fate, _Kept):
-            outcome, field, error = next(answers), "", ""
-            warnings = fate.entry.note.warnings
-        else:
-            outcome, field, error, warnings = fate.drop.outcome, fate.field, fate.error, ()
-        judged.append(
-            Judged(
-                index=fate.sent.index,
-                event_id=fate.sent.id,
-                outcome=outcome,
-                field=field,
-                error=error,
-                warnings=warnings,
-            )
+    def judged(self) -> Judged:
+        return Judged(
+            index=self.sent.index,
+            event_id=self.sent.id,
+            outcome=self.drop.outcome,
+            problem=self.problem,
         )
-    return tuple(judged)
 
 
 def _host_of(url: str) -> str:

@@ -72,7 +72,7 @@ def told(event: Sent) -> Visitor:
         pytest.param("0.0.0.0", None, id="unspecified"),
         pytest.param("255.255.255.255", None, id="broadcast"),
         pytest.param("224.0.0.1", None, id="multicast"),
-        pytest.param("192.0.2.1", None, id="documentation"),
+        pytest.param("192.0.2.1", "192.0.2.1", id="documentation"),
         pytest.param("::1", None, id="IPv6 loopback"),
         pytest.param("::", None, id="IPv6 unspecified"),
         pytest.param("fe80::1", None, id="IPv6 link-local"),

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway import event, hit
+from gateway import event, hit, validate
 from gateway.enrich import Place, Visitor
 from gateway.event import Built, Event, UserData
 from gateway.hit import Extras, Sent
@@ -281,7 +281,7 @@ def test_a_clock_a_minute_ahead_is_stamped_now(ahead_ms: int, seconds: int) -> N
 
 
 def problem(sent: Sent = SENT, visitor: Visitor = VISITOR) -> tuple[str, Outcome] | None:
-    found = event.validate(build(sent, visitor).event, NOW)
+    found = validate.check(build(sent, visitor).event, NOW)
     return (found.field, found.outcome) if found else None
 
 
@@ -350,9 +350,9 @@ MONEY_FAULTS: list[tuple[str, str, dict[str, object]]] = [
         pytest.param(with_data(value=5), "custom_data.currency", INVALID, id="value alone"),
         pytest.param(with_data(net_revenue="x"), "custom_data.net_revenue", INVALID, id="revenue"),
         pytest.param(with_data(predicted_ltv=[]), "custom_data.predicted_ltv", INVALID, id="ltv"),
-        pytest.param(with_data(contents=[{}]), "custom_data.contents", INVALID, id="no id"),
+        pytest.param(with_data(contents=[{}]), "custom_data.contents.id", INVALID, id="no id"),
         pytest.param(
-            with_data(contents=[{"id": ""}]), "custom_data.contents", INVALID, id="empty id"
+            with_data(contents=[{"id": ""}]), "custom_data.contents.id", INVALID, id="empty id"
         ),
         pytest.param(with_data(contents=["a"]), "custom_data.contents", INVALID, id="texts"),
         pytest.param(with_data(contents={"id": "a"}), "custom_data.contents", INVALID, id="object"),
@@ -378,7 +378,7 @@ def test_no_problem_quotes_what_was_sent(name: str) -> None:
 
     built = build(sent)
 
-    assert planted not in str(event.validate(built.event, NOW))
+    assert planted not in str(validate.check(built.event, NOW))
     assert planted not in "".join(built.warnings)
 
 
@@ -425,7 +425,7 @@ def event_with(keys: set[str]) -> Event:
 
 @pytest.mark.parametrize("keys", WEAK, ids=lambda keys: "+".join(sorted(keys)) or "nothing")
 def test_too_little_to_match_is_refused(keys: set[str]) -> None:
-    found = event.validate(event_with(keys), NOW)
+    found = validate.check(event_with(keys), NOW)
 
     assert found is not None
     assert found.field == "user_data"
@@ -433,7 +433,7 @@ def test_too_little_to_match_is_refused(keys: set[str]) -> None:
 
 @pytest.mark.parametrize("keys", STRONG, ids=lambda keys: "+".join(sorted(keys)))
 def test_enough_to_match_passes(keys: set[str]) -> None:
-    assert event.validate(event_with(keys), NOW) is None
+    assert validate.check(event_with(keys), NOW) is None
 
 
 KEYS = sorted({"em", "fn", "ln", "ge", "db", "ct", "st", "zp", "country", "client_user_agent"})
@@ -443,7 +443,7 @@ KEYS = sorted({"em", "fn", "ln", "ge", "db", "ct", "st", "zp", "country", "clien
 def test_matching_is_judged_as_the_sandbox_judges_it(keys: set[str]) -> None:
     one = event_with(keys)
 
-    ours = event.validate(one, NOW)
+    ours = validate.check(one, NOW)
     theirs = rules.validate(json.loads(event.encode(one)), NOW // 1000)
 
     assert (ours is None) == (theirs is None)
@@ -475,7 +475,7 @@ def test_whatever_passes_here_passes_the_sandbox(
     sent = replace(aged(age_ms, source), name=name, data=data, url=url, user=user)
     built = build(sent)
 
-    if event.validate(built.event, NOW) is None:
+    if validate.check(built.event, NOW) is None:
         assert rules.validate(wire(built), NOW // 1000) is None
 
 

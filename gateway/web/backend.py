@@ -12,6 +12,7 @@ from gateway.errors import HitInvalid, StoreError
 from gateway.hit import BACKEND_MAX_BYTES, Source
 from gateway.ingest import Ingest, Judged
 from gateway.outcome import Outcome
+from gateway.validate import Problem
 from gateway.web.answer import json_answer
 from gateway.web.request import body_of, facts_of, refusal
 
@@ -66,9 +67,9 @@ def _summary(judged: Sequence[Judged]) -> dict[str, object]:
         "merged": count(Outcome.MERGED),
         "duplicates": count(Outcome.DUPLICATE),
         "rejected": [
-            {"index": one.index, "errors": [{"field": one.field, "error": one.error}]}
+            {"index": one.index, "errors": [_error(one.problem)]}
             for one in judged
-            if one.outcome in _REJECTED
+            if one.outcome in _REJECTED and one.problem
         ],
         "events": [
             {
@@ -81,3 +82,8 @@ def _summary(judged: Sequence[Judged]) -> dict[str, object]:
             {"index": one.index, "warnings": one.warnings} for one in judged if one.warnings
         ],
     }
+
+
+def _error(problem: Problem) -> dict[str, str]:
+    see = {"see": problem.page} if problem.page else {}
+    return {"field": problem.field, "error": problem.error, **see}

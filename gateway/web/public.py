@@ -89,7 +89,11 @@ class Public:
 
 
 def _errors(judged: Iterable[Judged]) -> list[dict[str, object]]:
-    return [{"index": j.index, "field": j.field, "error": j.error} for j in judged]
+    return [
+        {"index": j.index, "field": j.problem.field, "error": j.problem.error}
+        for j in judged
+        if j.problem
+    ]
 
 
 def _with_cookies(response: Response, cookies: Iterable[str]) -> Response:

@@ -1,0 +1,1 @@
+"""The gateway from outside: real processes, real sockets, a real browser."""
