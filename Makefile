@@ -25,7 +25,7 @@ lint: .venv/.test
 .venv/.run: config/requirements.lock pyproject.toml config/setup.sh
 	@PYTHON=$(PYTHON) sh config/setup.sh run
 
-.venv/.test: config/requirements-dev.lock pyproject.toml config/setup.sh
+.venv/.test: config/requirements-dev.lock tests/oracles/package-lock.json pyproject.toml config/setup.sh
 	@PYTHON=$(PYTHON) sh config/setup.sh test
 
 lock:

@@ -30,7 +30,13 @@ echo "set-up: installing the dependencies of $lock"
 .venv/bin/pip install --quiet --disable-pip-version-check --require-hashes -r "$lock"
 .venv/bin/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 
-if [ "$kind" = test ] && ! command -v chromium >/dev/null && ! command -v chromium-browser >/dev/null; then
-    apt_install chromium
+if [ "$kind" = test ]; then
+    missing=
+    command -v chromium >/dev/null || command -v chromium-browser >/dev/null || missing=chromium
+    # Meta's own library in the page's language is an oracle for the hashes.
+    command -v npm >/dev/null || missing="$missing nodejs npm"
+    # shellcheck disable=SC2086
+    [ -z "$missing" ] || apt_install $missing
+    npm ci --silent --no-audit --no-fund --prefix tests/oracles
 fi
 touch .venv/.run ".venv/.$kind"

@@ -15,10 +15,11 @@ import click
 import httpx2
 import uvloop
 
-from gateway import __version__, config, install, log, server, snippet
-from gateway.config import Secret, Settings
-from gateway.errors import GatewayError, StoreError
+from gateway import __version__, config, install, log, sandbox, server, snippet
+from gateway.config import Settings
+from gateway.errors import GatewayError, SettingsError, StoreError
 from gateway.outcome import WAITING, Outcome
+from gateway.secret import Secret
 from gateway.stores import DeadLetter, LedgerLine, LoggedEvent
 from gateway.stores.sqlite import SqliteReader, SqliteStore, banner_of
 from gateway.web.operator import dead_letter, ledger_line, logged_event
@@ -91,13 +92,26 @@ def serve(
 def print_snippet(config_file: Path | None, site: str | None, target: str) -> None:
     """Print the tag for the pages, or the front server's route to the gateway."""
     settings = config.from_process(config_file)
-    slug = install.open_install(settings).slug
+    own = install.open_install(settings)
+    named = [s for s in settings.sites if site in s.hosts]
+    chosen = named or ([] if site and len(settings.sites) > 1 else settings.sites)
+    if not chosen:
+        raise SettingsError(f"--site: {site} is not a host of the settings")
     host = settings.host if ":" not in settings.host else f"[{settings.host}]"
-    click.echo(
-        snippet.route(target, slug, f"{host}:{settings.port}")
-        if target != "html"
-        else snippet.tag(f"https://{site}" if site else "", slug)
-    )
+    for one in chosen:
+        slug = own.slug_of(one)
+        if target == "html":
+            click.echo(snippet.tag(f"https://{site}" if site else "", slug))
+        else:
+            click.echo(snippet.route(target, slug, f"{host}:{settings.port}"))
+
+
+@main.command(name="sandbox")
+@click.option("--port", type=int, required=True, help="0 takes a free one.")
+@click.option("--host", default="127.0.0.1", show_default=True)
+def run_sandbox(port: int, host: str) -> None:
+    """Run the stand-in of Meta's Graph as a server, to test integrations against."""
+    sys.exit(sandbox.main(["--port", str(port), "--host", host]))
 
 
 @main.command()

@@ -1,45 +1,24 @@
 """The settings: one TOML file, every key overridden from the environment, checked before anything starts.
 
-`KEYS` is the whole list; the example file and the documentation are held equal to it by tests.
+What can be set is `keys`' to say; here it is read, and sites and pixels are put together.
 """
 
 import difflib
-import ipaddress
 import os
 import re
 import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
-from gateway import normalise
 from gateway.consent import Policy
 from gateway.errors import SettingsError
+from gateway.keys import BY_NAME, KEYS, PIXEL_KEYS, SITE_KEYS, TOKEN_FILE, Key
+from gateway.secret import Secret
 
-META_GRAPH_URL = "https://graph.facebook.com"
 SANDBOX_PIXEL = "1000000000000000"
 """the id batches carry when the sandbox runs without a pixel of the owner's"""
-
-
-class Secret(str):
-    """A text that must not be seen: however it is printed, stars come out, until it is revealed."""
-
-    __slots__ = ()
-
-    def __repr__(self) -> str:
-        return "Secret('***')"
-
-    def __str__(self) -> str:
-        return "***"
-
-    def __format__(self, _spec: str) -> str:
-        return "***"
-
-    def reveal(self) -> str:
-        """The text itself, for the one place that has to send it."""
-        return str.__str__(self)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,20 +37,30 @@ class Pixel:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Site:
+    """One website: which pages it answers for, and what is done with their events."""
+
+    name: str
+    """its first host when there are several sites, else empty; the path is derived from it"""
+    hosts: tuple[str, ...]
+    pixels: tuple[Pixel, ...]
+    slug: str | None
+    cookie_domain: str | None
+    consent: Policy
+    default_country: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
     """Everything that can be set, in its final form."""
 
-    pixel: Pixel
+    sites: tuple[Site, ...]
     store: str
     store_path: Path
     api_key: Secret | None
     admin_password: Secret | None
-    slug: str | None
-    site_hosts: tuple[str, ...]
-    cookie_domain: str | None
-    consent: Policy
     browser_events: frozenset[str] | None
-    default_country: str | None
+    limited_data_use: str
     hash_alternates: bool
     graph_url: str
     graph_version: str
@@ -86,234 +75,29 @@ class Settings:
     admin_port: int
     log_level: str
     log_format: str | None
+    file: Path | None
+    """the settings file that was named; None: ./gateway.toml, if it is there"""
+    files: tuple[Path, ...]
+    """what was read; a change of one may hold a new token"""
 
     @property
     def data_dir(self) -> Path:
         """Where the install's secret and the store live."""
         return self.store_path.parent
 
-
-# --- what a value may be ---------------------------------------------------------------------
-# Each reader takes what TOML or the environment gave and answers the final value, or raises
-# ValueError with what is allowed.
-
-
-def _text(value: Any) -> str:
-    if not isinstance(value, str) or not value.strip():
-        raise ValueError("text")
-    return value.strip()
-
-
-def _choice(*allowed: str) -> Callable[[Any], str]:
-    def read(value: Any) -> str:
-        if value not in allowed:
-            raise ValueError(" or ".join(allowed))
-        return str(value)
-
-    return read
-
-
-def _only(allowed: Any, why: str) -> Callable[[Any], Any]:
-    def read(value: Any) -> Any:
-        if str(value).removesuffix(".0") != str(allowed).removesuffix(".0"):
-            raise ValueError(why)
-        return allowed
-
-    return read
-
-
-def _flag(value: Any) -> bool:
-    if isinstance(value, str):
-        value = {"true": True, "1": True, "false": False, "0": False}.get(value.lower())
-    if not isinstance(value, bool):
-        raise ValueError("true or false")
-    return value
-
-
-def _number(low: float, high: float) -> Callable[[Any], float]:
-    def read(value: Any) -> float:
-        try:
-            number = float(value) if not isinstance(value, bool) else float("nan")
-        except (TypeError, ValueError, OverflowError):
-            number = float("nan")
-        if not low <= number <= high:
-            raise ValueError(f"a number from {low:g} to {high:g}")
-        return number
-
-    return read
-
-
-def _port(value: Any) -> int:
-    number = _number(0, 65535)(value)
-    if number != int(number):
-        raise ValueError("a whole number from 0 to 65535")
-    return int(number)
-
-
-def _list(value: Any) -> tuple[str, ...]:
-    items = value.split(",") if isinstance(value, str) else value
-    if not isinstance(items, list) or not all(isinstance(i, str) for i in items):
-        raise ValueError("a list of texts (in the environment: separated by commas)")
-    return tuple(i.strip() for i in items if i.strip())
-
-
-def _networks(value: Any) -> tuple[str, ...]:
-    try:
-        return tuple(str(ipaddress.ip_network(item)) for item in _list(value))
-    except ValueError:
-        raise ValueError("addresses and CIDR networks, such as 10.0.0.0/8") from None
-
-
-def _hosts(value: Any) -> tuple[str, ...]:
-    hosts = tuple(h.lower().strip(".") for h in _list(value))
-    if any(not re.fullmatch(r"[^\s/:@;,]+|\[[0-9a-f:]+\]", h) for h in hosts):
-        raise ValueError("host names without scheme, port and path, such as www.example.com")
-    return hosts
-
-
-def _digits(value: Any) -> str:
-    text = str(value).strip() if not isinstance(value, bool) else ""
-    if not re.fullmatch(r"[0-9]{5,20}", text):
-        raise ValueError("the pixel's (dataset's) number, digits only")
-    return text
-
-
-def slug(value: Any) -> str:
-    """A public path no filter list has a rule for: see docs/tag."""
-    text = str(value)
-    if (
-        not re.fullmatch(r"[a-z][a-z0-9]{6,13}", text)
-        or not re.search(r"\d", text)
-        or re.fullmatch(r"[0-9a-f]+", text)
-    ):
-        raise ValueError(
-            "7 to 14 lower-case letters and digits, beginning with a letter, "
-            "with a digit and not only hexadecimal"
-        )
-    return text
-
-
-def _url(value: Any) -> str:
-    text = _text(value).rstrip("/")
-    allowed = "a URL that begins with https:// (or http:// for a stand-in)"
-    try:
-        parts = urlsplit(text)
-    except ValueError:
-        raise ValueError(allowed) from None
-    if parts.scheme not in {"http", "https"} or not parts.netloc or parts.query:
-        raise ValueError(allowed)
-    return text
-
-
-def _version(value: Any) -> str:
-    if not re.fullmatch(r"v\d{1,3}\.\d", str(value)):
-        raise ValueError("a Graph version such as v26.0")
-    return str(value)
-
-
-def _store(value: Any) -> str:
-    text = _text(value)
-    if not text.startswith("sqlite:///") or len(text) <= len("sqlite:///"):
-        raise ValueError("sqlite:///path/gateway.db")
-    _file(text.removeprefix("sqlite:///"))
-    return text
-
-
-def _country(value: Any) -> str:
-    found = normalise.country(value) if isinstance(value, str) and len(value) == 2 else None
-    if not found:
-        raise ValueError("an ISO 3166 country code such as DE")
-    return found
-
-
-def _file(value: Any) -> Path:
-    try:
-        return Path(_text(value)).expanduser()
-    except RuntimeError:
-        raise ValueError("a path within a home directory that exists") from None
-
-
-# --- the keys --------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Key:
-    """One setting: its name in the file, what it means, and how it is read."""
-
-    name: str
-    read: Callable[[Any], Any]
-    default: Any
-    about: str
-    example: str = ""
-    secret: bool = False
-    seed_name: str = ""
-    """the variable of the guide many sites began with, which keeps working"""
+    @property
+    def pixels(self) -> tuple[Pixel, ...]:
+        """Every pixel of every site, once."""
+        return tuple({pixel.lane: pixel for site in self.sites for pixel in site.pixels}.values())
 
     @property
-    def variables(self) -> tuple[str, ...]:
-        """Environment variables, the first one that is set wins."""
-        return (f"GATEWAY_{self.name.upper()}", *([self.seed_name] if self.seed_name else []))
+    def sandbox(self) -> bool:
+        """Whether nothing goes to Meta."""
+        return any(pixel.sandbox for pixel in self.pixels)
 
 
-KEYS = (
-    Key(name="pixel_id", read=_digits, default=None, seed_name="FB_PIXEL_ID", example="1234567890123456",
-        about="The pixel (dataset) id. Without it and without a token everything goes to the built-in sandbox."),
-    Key(name="access_token", read=lambda v: Secret(_text(v)), default=None, seed_name="FB_ACCESS_TOKEN", secret=True,
-        about="The Conversions API token. A pixel without one keeps its events until a token is given."),
-    Key(name="test_event_code", read=_text, default=None, seed_name="FB_TEST_EVENT_CODE", example="TEST12345",
-        about="Shows events under Test events in Events Manager. They count for ads all the same: never leave it on."),
-    Key(name="sandbox", read=_flag, default=False,
-        about="true sends every batch to the built-in stand-in of Meta's Graph, pixel or not."),
-    Key(name="store", read=_store, default="sqlite:///./data/gateway.db",
-        about="Where events are kept until Meta has them. The install's secret lies beside the file."),
-    Key(name="api_key", read=lambda v: Secret(_text(v)), default=None, secret=True,
-        about="The key of the backend API. Made and printed once when absent."),
-    Key(name="admin_password", read=lambda v: Secret(_text(v)), default=None, secret=True,
-        about="The dashboard's password. Made and printed once when absent."),
-    Key(name="slug", read=slug, default=None, example="k3vq8w2mzp",
-        about="The public path. Derived from the install's secret when absent, so that no filter list knows it."),
-    Key(name="site_hosts", read=_hosts, default=(), example='["www.example.com"]',
-        about="Hosts this install serves, with their subdomains; events of other hosts are refused. Empty: any."),
-    Key(name="cookie_domain", read=lambda v: _hosts([_text(v)])[0], default=None, example="example.com",
-        about="Overrides the domain the cookies are set on, which the Public Suffix List tells otherwise."),
-    Key(name="consent", read=lambda v: Policy(_choice(*Policy)(v)), default=Policy.OPT_OUT,
-        about="required: nothing before the visitor agrees. opt-out: until they object (also by Sec-GPC). off: the site's own affair."),
-    Key(name="browser_events", read=lambda v: frozenset(_list(v)), default=None, example='["PageView", "Lead"]',
-        about="Event names a browser may send. Set it to leave Purchase to the backend alone. Absent: all."),
-    Key(name="default_country", read=_country, default=None, example="DE",
-        about="ISO 3166 country of phone numbers without a country code, after the event's own country."),
-    Key(name="hash_alternates", read=_flag, default=True,
-        about="Also send the hashes of the spellings Meta's own libraries use where they differ from its documentation."),
-    Key(name="graph_url", read=_url, default=META_GRAPH_URL,
-        about="Base URL of Graph."),
-    Key(name="graph_version", read=_version, default="v26.0",
-        about="Pinned Graph version."),
-    Key(name="rate_per_second", read=_number(0.1, 1000), default=10.0,
-        about="Requests a second to Meta for the pixel, up to 1000 events each."),
-    Key(name="trusted_proxies", read=_networks, default=(), example='["127.0.0.1", "10.0.0.0/8"]',
-        about="Addresses whose X-Forwarded-For and X-Forwarded-Proto count. Empty: the socket's address is the visitor's."),
-    Key(name="geoip_database", read=_file, default=None, example="/var/lib/GeoIP/GeoLite2-City.mmdb",
-        about="A City .mmdb file (MaxMind, DB-IP and others). Absent: no city, region and country."),
-    Key(name="hold_seconds", read=_only(0.0, "0: this version does not merge a conversion's two halves yet"), default=0.0,
-        about="Seconds a conversion waits for its other half. This version does not merge yet, so 0 is all there is."),
-    Key(name="browser_duplicates", read=_only("forward", "forward: this version always sends the server's copy"), default="forward",
-        about="forward: Meta merges the server's copy with the browser pixel's by the event id."),
-    Key(name="host", read=_text, default="127.0.0.1",
-        about="Address of the public face."),
-    Key(name="port", read=_port, default=8000,
-        about="Port of the public face; 0 takes a free one."),
-    Key(name="admin_host", read=_text, default="127.0.0.1",
-        about="Address of the operator's face. Keep it off the internet."),
-    Key(name="admin_port", read=_port, default=8001,
-        about="Port of the operator's face; 0 takes a free one."),
-    Key(name="log_level", read=_choice("debug", "info", "warning", "error"), default="info",
-        about="debug, info, warning or error."),
-    Key(name="log_format", read=_choice("text", "json"), default=None, example="json",
-        about="text or json. Absent: text on a terminal, json elsewhere."),
-)  # fmt: skip
-
-_BY_NAME = {key.name: key for key in KEYS}
 _OTHER_VARIABLES = frozenset({"GATEWAY_CONFIG"})
+_BELONGS = "with several pixels it belongs into [[site]]"
 
 
 def load(
@@ -326,85 +110,179 @@ def load(
 
     `file`: else GATEWAY_CONFIG, else ./gateway.toml when it is there. Raises SettingsError.
     """
+    files: list[Path] = []
     values = {key.name: key.default for key in KEYS}
-    values |= _from_file(file, environ)
-    values |= _from_environment(environ)
+    from_file, tables = _from_file(file, environ, files)
+    values |= from_file
+    values |= _from_environment(environ, files)
     for name, value in (options or {}).items():
         if value is not None:
-            values[name] = _read(_BY_NAME[name], value, f"--{name.replace('_', '-')}")
-    return _settings(values)
+            values[name] = _read(BY_NAME[name], value, f"--{name.replace('_', '-')}")
+    if tables:
+        _nothing_of_one_pixel(environ)
+        sites = tuple(_site(values, *table) for table in tables)
+        _one_owner_each(sites)
+    else:
+        sites = (_only_site(values),)
+    rest = {name: values[name] for name in Settings.__dataclass_fields__ if name in values}
+    path = Path(values["store"].removeprefix("sqlite:///")).expanduser().absolute()
+    named = file or (Path(environ["GATEWAY_CONFIG"]) if environ.get("GATEWAY_CONFIG") else None)
+    return Settings(sites=sites, store_path=path, file=named, files=tuple(files), **rest)
 
 
-def _settings(values: dict[str, Any]) -> Settings:
-    pixel_id, token = values.pop("pixel_id"), values.pop("access_token")
-    forced, code = values.pop("sandbox"), values.pop("test_event_code")
-    if token and not pixel_id and not forced:
+# --- sites -----------------------------------------------------------------------------------
+
+
+def _only_site(values: Mapping[str, Any]) -> Site:
+    """The site the plain keys describe."""
+    if values["access_token"] and not values["pixel_id"] and not values["sandbox"]:
         raise SettingsError(
             "FB_PIXEL_ID is missing: an access token is set, but not the pixel it belongs to"
         )
-    sandbox = forced or not pixel_id
-    path = Path(values["store"].removeprefix("sqlite:///")).expanduser().absolute()
-    pixel = Pixel(
-        id=pixel_id or SANDBOX_PIXEL,
-        access_token=Secret("sandbox") if sandbox else token,
-        test_event_code=code,
+    return _site(values, {}, [{}], "")
+
+
+def _site(
+    values: Mapping[str, Any], own: Mapping[str, Any], pixels: list[dict[str, Any]], name: str
+) -> Site:
+    values = {**values, **own}
+    return Site(
+        name=name,
+        hosts=values["site_hosts"],
+        pixels=tuple(_pixel({**values, **pixel}) for pixel in pixels),
+        slug=values["slug"],
+        cookie_domain=values["cookie_domain"],
+        consent=values["consent"],
+        default_country=values["default_country"],
+    )
+
+
+def _pixel(values: Mapping[str, Any]) -> Pixel:
+    sandbox = values["sandbox"] or not values["pixel_id"]
+    return Pixel(
+        id=values["pixel_id"] or SANDBOX_PIXEL,
+        access_token=Secret("sandbox") if sandbox else values["access_token"],
+        test_event_code=values["test_event_code"],
         sandbox=sandbox,
     )
-    return Settings(pixel=pixel, store_path=path, **values)
 
 
-def _from_file(file: Path | None, environ: Mapping[str, str]) -> dict[str, Any]:
+def _one_owner_each(sites: tuple[Site, ...]) -> None:
+    """Raises when two sites claim one path, one host, or one pixel with two tokens."""
+    for what, claims in (
+        ("slug", [site.slug for site in sites if site.slug]),
+        ("host", [host for site in sites for host in set(site.hosts)]),
+    ):
+        for claim in claims:
+            if claims.count(claim) > 1:
+                raise SettingsError(f"site: two sites have the {what} {claim}")
+    if sum(not (site.slug or site.name) for site in sites) > 1:
+        raise SettingsError("site.hosts: expected for every site, or two have the same path")
+    pixels: dict[str, Pixel] = {}
+    for site in sites:
+        if not site.pixels:
+            raise SettingsError("site.pixels: expected at least one pixel for every site")
+        if len({pixel.id for pixel in site.pixels}) < len(site.pixels):
+            raise SettingsError("site.pixels: a pixel is there twice")
+        for pixel in site.pixels:
+            other = pixels.setdefault(pixel.id, pixel)
+            if other.access_token != pixel.access_token:
+                raise SettingsError(f"site: the pixel {pixel.id} has two access tokens")
+            if other.test_event_code != pixel.test_event_code:
+                raise SettingsError(f"site: the pixel {pixel.id} has two test event codes")
+
+
+# --- the file --------------------------------------------------------------------------------
+
+_Table = tuple[dict[str, Any], list[dict[str, Any]], str]
+"""a site's own values, its pixels' values, and its name"""
+
+
+def _from_file(
+    file: Path | None, environ: Mapping[str, str], files: list[Path]
+) -> tuple[dict[str, Any], list[_Table]]:
+    """The plain values, and one table a site where there are several sites or pixels."""
     named = file or (Path(p) if (p := environ.get("GATEWAY_CONFIG")) else None)
     path = named or Path("gateway.toml")
     if named is None and not path.exists():
-        return {}
+        return {}, []
     try:
         table = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise SettingsError(f"{path} cannot be read: {error.strerror}") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise SettingsError(f"{path} is not valid TOML: {error}") from None
+    files.append(path.absolute())
+    raw_sites = _list_of_tables(table.pop("site", []), f"{path}: site", "[[site]]")
+    sites = [_read_site(site, path, files, several=len(raw_sites) > 1) for site in raw_sites]
+    values = _read_table(table, {key.name: key.name for key in KEYS}, f"{path}: ", "site")
+    if len(sites) == 1 and len(sites[0][1]) <= 1:
+        # One site with one pixel is the same as the plain keys, which the environment overrides.
+        own, pixels, _ = sites[0]
+        return {**values, **own, **(pixels[0] if pixels else {})}, []
+    for name in ("pixel_id", "access_token", "test_event_code", "slug", "site_hosts"):
+        if sites and name in values:
+            raise SettingsError(f"{path}: {name}: {_BELONGS}")
+    return values, sites
+
+
+def _read_site(site: dict[str, Any], path: Path, files: list[Path], *, several: bool) -> _Table:
+    site = dict(site)
+    raw_pixels = _list_of_tables(site.pop("pixels", []), f"{path}: site.pixels", "[{id = …}]")
+    own = _read_table(site, SITE_KEYS, f"{path}: site.", "pixels")
+    pixels = []
+    for raw in raw_pixels:
+        raw = dict(raw)
+        token_file = raw.pop(TOKEN_FILE, None)
+        pixel = _read_table(raw, PIXEL_KEYS, f"{path}: site.pixels.", TOKEN_FILE)
+        if token_file is not None:
+            where = f"{path}: site.pixels.{TOKEN_FILE}"
+            pixel["access_token"] = _from_secret_file(
+                BY_NAME["access_token"], str(token_file), where, files
+            )
+        if "pixel_id" not in pixel:
+            raise SettingsError(f"{path}: site.pixels.id: expected the pixel's number")
+        pixels.append(pixel)
+    # The path follows from the name: another pixel of the only site must not change it.
+    hosts = own.get("site_hosts") if several else None
+    return own, pixels, (hosts or ("",))[0]
+
+
+def _list_of_tables(given: Any, where: str, shape: str) -> list[dict[str, Any]]:
+    if not isinstance(given, list) or not all(isinstance(one, dict) for one in given):
+        raise SettingsError(f"{where}: expected a list of tables, written {shape}")
+    return given
+
+
+def _read_table(
+    table: Mapping[str, Any], names: Mapping[str, str], where: str, beside: str
+) -> dict[str, Any]:
+    """Values by the names of `KEYS`, from a table with names of its own.
+
+    `beside`: what else may stand there, for the hint at a name that may not.
+    """
     values = {}
-    for name, value in _flat(table, path).items():
-        key = _BY_NAME.get(name)
-        if key is None:
-            raise SettingsError(f"{path}: {name} is not a setting{_near(name, _BY_NAME)}")
-        values[name] = _read(key, value, f"{path}: {name}")
+    for name, value in table.items():
+        if name not in names:
+            raise SettingsError(f"{where}{name} is not a setting{_near(name, [*names, beside])}")
+        values[names[name]] = _read(BY_NAME[names[name]], value, where + name)
     return values
 
 
-_SITE_KEYS = {name: name for name in ("slug", "cookie_domain", "consent", "default_country")}
-_SITE_KEYS["hosts"] = "site_hosts"
-_PIXEL_KEYS = {
-    "id": "pixel_id",
-    "access_token": "access_token",
-    "test_event_code": "test_event_code",
-}
+def _from_secret_file(key: Key, name: str, where: str, files: list[Path]) -> Any:
+    path = Path(name)
+    try:
+        text = path.read_text(encoding="utf-8").strip()
+    except (OSError, ValueError):  # no text, or a name no file can have
+        raise SettingsError(f"{where}: the file cannot be read") from None
+    files.append(path.absolute())
+    return _read(key, text, where)
 
 
-def _flat(table: dict[str, Any], path: Path) -> dict[str, Any]:
-    """The file's keys with its one `[[site]]`, when there is one, laid flat."""
-    flat = dict(table)
-    sites = flat.pop("site", [])
-    if not isinstance(sites, list) or not all(isinstance(site, dict) for site in sites):
-        raise SettingsError(f"{path}: site: expected a table, written [[site]]")
-    lists = [site.get("pixels", []) for site in sites]
-    if not all(isinstance(one, list) and all(isinstance(p, dict) for p in one) for one in lists):
-        raise SettingsError(f"{path}: site.pixels: expected a list of tables, such as [{{id = …}}]")
-    pixels = [pixel for one in lists for pixel in one]
-    if len(sites) > 1 or len(pixels) > 1:
-        raise SettingsError(f"{path}: site: this version serves one site with one pixel")
-    site = {name: value for table in sites for name, value in table.items() if name != "pixels"}
-    pixel = pixels[0] if pixels else {}
-    for where, names, given in (("site", _SITE_KEYS, site), ("site.pixels", _PIXEL_KEYS, pixel)):
-        for name, value in given.items():
-            if name not in names:
-                raise SettingsError(f"{path}: {where}.{name} is not a setting{_near(name, names)}")
-            flat[names[name]] = value
-    return flat
+# --- the environment -------------------------------------------------------------------------
 
 
-def _from_environment(environ: Mapping[str, str]) -> dict[str, Any]:
+def _from_environment(environ: Mapping[str, str], secret_files: list[Path]) -> dict[str, Any]:
     known = {v: key for key in KEYS for v in reversed(key.variables)}
     files = {f"{v}_FILE": key for v, key in known.items() if key.secret}
     for variable in environ:
@@ -421,12 +299,17 @@ def _from_environment(environ: Mapping[str, str]) -> dict[str, Any]:
             values[key.name] = _read(key, text, variable)
     for variable, key in files.items():
         if name := environ.get(variable):
-            try:
-                text = Path(name).read_text(encoding="utf-8").strip()
-            except (OSError, UnicodeDecodeError):
-                raise SettingsError(f"{variable}: the file cannot be read") from None
-            values[key.name] = _read(key, text, variable)
+            values[key.name] = _from_secret_file(key, name, variable, secret_files)
     return values
+
+
+def _nothing_of_one_pixel(environ: Mapping[str, str]) -> None:
+    """Raises for a variable of one pixel: its token would be every other's that has none."""
+    for name in PIXEL_KEYS.values():
+        for variable in BY_NAME[name].variables:
+            for written in (variable, f"{variable}_FILE"):
+                if environ.get(written):
+                    raise SettingsError(f"{written}: {_BELONGS}")
 
 
 def _read(key: Key, value: Any, where: str) -> Any:
@@ -438,7 +321,7 @@ def _read(key: Key, value: Any, where: str) -> Any:
         raise SettingsError(f"{where}: expected {error}{given}") from None
 
 
-def _near(name: str, known: Mapping[str, Any]) -> str:
+def _near(name: str, known: Iterable[str]) -> str:
     close = difflib.get_close_matches(name, list(known), 1)
     return f"; did you mean {close[0]}?" if close else ""
 
@@ -446,28 +329,3 @@ def _near(name: str, known: Mapping[str, Any]) -> str:
 def from_process(file: Path | None = None, options: Mapping[str, Any] | None = None) -> Settings:
     """Settings of this process. Raises SettingsError."""
     return load(os.environ, file=file, options=options)
-
-
-def example() -> str:
-    """The commented file that lists every key: config/gateway.example.toml."""
-    parts = [
-        "# Settings of the gateway. Every key is optional; what is commented out is the default,\n"
-        "# or an example where there is none. The environment overrides the file.\n"
-    ]
-    for key in KEYS:
-        variables = " or ".join(key.variables)
-        if key.secret:
-            variables += f", or {key.variables[0]}_FILE with the name of a file that holds it"
-        parts.append(f"# {key.about}\n# Environment: {variables}\n#{key.name} = {_toml(key)}\n")
-    return "\n".join(parts)
-
-
-def _toml(key: Key) -> str:
-    value = key.default
-    if value is None:
-        return key.example if key.example.startswith("[") else f'"{key.example or "..."}"'
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, int | float):
-        return f"{value:g}"
-    return key.example or "[]" if isinstance(value, tuple) else f'"{value}"'

@@ -21,7 +21,7 @@ def refuses(said: Consent | None, facts: Facts, policy: Policy) -> Outcome | Non
     given to this very site. `opt-out` takes a denial and Sec-GPC for objections. `off` leaves it to
     the site. A backend answers for the consent of its events: only a denial it states stops one.
     """
-    if facts.source is Source.BACKEND:
+    if facts.source is not Source.PAGE:
         return Outcome.NO_CONSENT if said is Consent.DENIED else None
     match policy:
         case Policy.REQUIRED:

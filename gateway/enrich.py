@@ -53,7 +53,7 @@ def visitor_of(
                 utm=dict(ids.utm) if ids else {},
                 place=locate(facts.address),
             )
-        case Source.BACKEND:
+        case Source.BACKEND | Source.GRAPH:
             return _told(sent, facts.now_ms, locate)
 
 

@@ -105,12 +105,19 @@ class Built:
 
 
 def build(
-    sent: Sent, visitor: Visitor, now_ms: int, default_country: str | None, *, alternates: bool
+    sent: Sent,
+    visitor: Visitor,
+    now_ms: int,
+    default_country: str | None,
+    *,
+    alternates: bool,
+    limited: tuple[int, int] | None = None,
 ) -> Built:
     """Everything known about an event, in Meta's form.
 
     `default_country`: ISO alpha-2 for phone numbers, after the event's own country.
-    `alternates`: also the hashes of the forms Meta's own libraries use.
+    `alternates`: also the hashes of the forms Meta's own libraries use. `limited`: country and state
+    of Limited Data Use, unless the event says itself how its data may be used.
     """
     url, url_cleaned = privacy.clean_url(sent.url)
     referrer, referrer_cleaned = privacy.clean_url(sent.referrer)
@@ -147,6 +154,13 @@ def build(
         app_data=app or None,
         messaging_channel=extras.messaging_channel,
     )
+    if limited and extras.data_processing_options is None:
+        event = msgspec.structs.replace(
+            event,
+            data_processing_options=["LDU"],
+            data_processing_options_country=limited[0],
+            data_processing_options_state=limited[1],
+        )
     return Built(event=event, warnings=tuple(warnings))
 
 

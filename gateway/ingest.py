@@ -1,14 +1,15 @@
 """From what was sent to what is stored. `Ingest.accept` is the list of everything that happens to a hit."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
-from gateway import consent, cookies, enrich, event, hit, metrics, validate
+from gateway import consent, cookies, enrich, event, metrics, privacy, validate, wire
 from gateway.agent import UNREAD, Agent, Agents
-from gateway.config import Pixel, Settings
+from gateway.config import Pixel, Settings, Site
 from gateway.cookies import BrowserIds, Scope
 from gateway.enrich import Place
+from gateway.errors import GatewayError
 from gateway.hit import Consent, Facts, Hit, Misfit, Sent, Source
 from gateway.outcome import UNRECORDED, Outcome
 from gateway.stores import Drop, Entry, Note, Outbox
@@ -43,8 +44,16 @@ class Receipt:
     set_cookies: tuple[str, ...] = ()
 
 
+class Refused(GatewayError):
+    """One event of a request that is taken whole or not at all: nothing was stored."""
+
+    def __init__(self, judged: Judged) -> None:
+        super().__init__(str(judged.problem))
+        self.judged = judged
+
+
 class Ingest:
-    """Accepts hits for one site."""
+    """Accepts hits for every site of the install."""
 
     def __init__(
         self,
@@ -65,114 +74,107 @@ class Ingest:
         self._draw = draw
         self._on_stored = on_stored
 
-    async def accept(self, body: bytes, facts: Facts) -> Receipt:
+    async def accept(self, body: bytes, facts: Facts, site: Site | None) -> Receipt:
         """Judge, complete and durably store everything a request carries.
 
-        When this returns, every event that was not refused is on disk. Raises HitInvalid when the
-        body cannot be read and StoreError when nothing could be stored.
+        `site`: the page's; a backend's events name their pixel, or there is only one. When this
+        returns, every event that was not refused is on disk. Raises HitInvalid when the body cannot
+        be read, StoreError when nothing could be stored, and Refused when one event spoils a request
+        that is all or nothing.
         """
-        sent = hit.parse(body, facts)
-        scope = cookies.scope_of(facts.host, self._settings.cookie_domain)
+        sent = wire.parse(body, facts)
+        scope = self._scope(facts, site)
         ids = self._browser_ids(sent, facts, scope)
         agent = await self._agents.read(facts.agent) if facts.source is Source.PAGE else UNREAD
-        fates = [self._judge(one, facts, ids, agent) for one in sent.events]
-        entries = [fate for fate in fates if isinstance(fate, _Kept)]
-        drops = [fate for fate in fates if isinstance(fate, _Dropped)]
+        fates = [self._judge(one, facts, site, ids, agent) for one in sent.events]
+        if facts.source is Source.GRAPH:
+            _refuse_whole(fates)
         stored = await self._outbox.put(
-            [kept.entry for kept in entries], [dropped.drop for dropped in drops], facts.now_ms
+            [entry for fate in fates for entry in fate.entries],
+            [drop for fate in fates for drop in fate.drops],
+            facts.now_ms,
         )
-        if entries:
-            self._on_stored()
+        self._on_stored()
         answers = iter(stored)
-        judged = tuple(
-            fate.judged(next(answers)) if isinstance(fate, _Kept) else fate.judged()
-            for fate in fates
-        )
+        judged = tuple(fate.judged(answers) for fate in fates)
         for one in judged:
             metrics.EVENTS.labels(facts.source, one.outcome).inc()
-        return Receipt(judged=judged, set_cookies=self._cookies(sent.consent, ids, facts, scope))
+        set_cookies = self._cookies(sent.consent, ids, facts, site, scope)
+        return Receipt(judged=judged, set_cookies=set_cookies)
 
-    def greet(self, facts: Facts) -> tuple[str, ...]:
+    def greet(self, facts: Facts, site: Site) -> tuple[str, ...]:
         """The Set-Cookie values for a visitor who only fetched the script."""
-        scope = cookies.scope_of(facts.host, self._settings.cookie_domain)
+        scope = self._scope(facts, site)
         ids = self._browser_ids(Hit(events=()), facts, scope)
-        return self._cookies(None, ids, facts, scope)
+        return self._cookies(None, ids, facts, site, scope)
 
     def _judge(
-        self, sent: Sent | Misfit, facts: Facts, ids: BrowserIds, agent: Agent
-    ) -> "_Kept | _Dropped":
+        self,
+        sent: Sent | Misfit,
+        facts: Facts,
+        page_site: Site | None,
+        ids: BrowserIds,
+        agent: Agent,
+    ) -> "_Fate":
         """One event: either complete and ready for the disk, or dropped for a named reason."""
+        found = (page_site, page_site.pixels) if page_site else self._named(sent, facts)
+        site, pixels = found or (self._settings.sites[0], self._settings.pixels[:1])
         if isinstance(sent, Misfit):
-            return self._drop(sent, Outcome.INVALID, facts, Problem(sent.field, sent.error, ""))
-        if refused := consent.refuses(sent.consent, facts, self._settings.consent):
-            return self._drop(sent, refused, facts)
-        if not self._is_ours(sent, facts):
-            return self._drop(sent, Outcome.FOREIGN_HOST, facts, _FOREIGN)
+            unread = Problem(sent.field, sent.error, "")
+            return _dropped(sent, pixels, Outcome.INVALID, facts, unread)
+        if refused := consent.refuses(sent.consent, facts, site.consent):
+            return _dropped(sent, pixels, refused, facts)
+        if found is None:
+            return _dropped(sent, pixels, Outcome.INVALID, facts, _OTHER_PIXEL)
+        if not _is_ours(sent, facts, site):
+            return _dropped(sent, pixels, Outcome.FOREIGN_HOST, facts, _FOREIGN)
         if facts.source is Source.PAGE:
             if agent.bot or enrich.looks_automated(facts.agent):
-                return self._drop(sent, Outcome.BOT, facts, _BOT)
+                return _dropped(sent, pixels, Outcome.BOT, facts, _BOT)
             allowed = self._settings.browser_events
             if allowed is not None and sent.name not in allowed:
-                return self._drop(sent, Outcome.INVALID, facts, _NOT_FOR_BROWSERS)
-        elif not _names_pixel(sent, self._settings.pixel):
-            return self._drop(sent, Outcome.INVALID, facts, _OTHER_PIXEL)
+                return _dropped(sent, pixels, Outcome.INVALID, facts, _NOT_FOR_BROWSERS)
         visitor = enrich.visitor_of(sent, facts, ids, self._locate)
         built = event.build(
             sent,
             visitor,
             facts.now_ms,
-            self._settings.default_country,
+            site.default_country,
             alternates=self._settings.hash_alternates,
+            limited=self._limited(visitor.place),
         )
         if problem := validate.check(built.event, facts.now_ms):
-            return self._drop(sent, problem.outcome, facts, problem)
-        return self._keep(sent, built, facts, agent)
+            return _dropped(sent, pixels, problem.outcome, facts, problem)
+        return _kept(sent, built, pixels, facts, agent)
 
-    def _keep(self, sent: Sent, built: event.Built, facts: Facts, agent: Agent) -> "_Kept":
-        pixel = self._settings.pixel.lane
-        ready = built.event
-        note = Note(
-            event_name=ready.event_name,
-            event_id=ready.event_id,
-            source=facts.source,
-            host=_host_of(ready.event_source_url),
-            keys=ready.user_data.keys(),
-            custom={
-                name: value
-                for name, value in ready.custom_data.items()
-                if name in _SHOWN and isinstance(value, str | int | float)
-            },
-            agent=agent.readable,
-            warnings=built.warnings,
+    def _named(self, sent: Sent | Misfit, facts: Facts) -> tuple[Site, tuple[Pixel, ...]] | None:
+        """The site and pixel a backend's event is for: the pixel it names, or the only one.
+
+        Of several sites that share the pixel it is the page's. A sandbox with one pixel takes
+        whatever is named: nothing of it reaches Meta.
+        """
+        named = sent.extras.pixel_id if isinstance(sent, Sent) else None
+        pixels = self._settings.pixels
+        if len(pixels) == 1 and (named is None or self._settings.sandbox):
+            named = pixels[0].id
+        owners = [
+            (site, (pixel,))
+            for site in self._settings.sites
+            for pixel in site.pixels
+            if pixel.id == str(named)
+        ]
+        for owner in owners:
+            if isinstance(sent, Sent) and _is_ours(sent, facts, owner[0]):
+                return owner
+        return owners[0] if owners else None
+
+    def _limited(self, place: Place) -> tuple[int, int] | None:
+        return privacy.limited_data_use(
+            place.country, place.region, self._settings.limited_data_use
         )
-        entry = Entry(
-            pixel=pixel,
-            key=event.key(pixel, ready),
-            body=event.encode(ready),
-            due_ms=facts.now_ms,
-            deadline_ms=event.deadline_ms(ready, facts.now_ms, browser_has_it=sent.browser_has_it),
-            note=note,
-        )
-        return _Kept(sent, entry)
 
-    def _drop(
-        self, sent: Sent | Misfit, outcome: Outcome, facts: Facts, problem: Problem | None = None
-    ) -> "_Dropped":
-        note = None
-        if outcome not in UNRECORDED:
-            safe_id = "" if "@" in sent.id else sent.id
-            safe_name = "" if "@" in sent.name else sent.name
-            note = Note(event_name=safe_name, event_id=safe_id, source=facts.source)
-        reason = str(problem) if problem else ""
-        drop = Drop(pixel=self._settings.pixel.lane, outcome=outcome, note=note, reason=reason)
-        return _Dropped(sent, drop, problem)
-
-    def _is_ours(self, sent: Sent, facts: Facts) -> bool:
-        hosts = self._settings.site_hosts
-        if not hosts:
-            return True
-        named = [h for h in (_host_of(sent.url), facts.origin) if h]
-        return all(any(h == own or h.endswith("." + own) for own in hosts) for h in named)
+    def _scope(self, facts: Facts, site: Site | None) -> Scope:
+        return cookies.scope_of(facts.host, site.cookie_domain if site else None)
 
     def _browser_ids(self, sent: Hit, facts: Facts, scope: Scope) -> BrowserIds:
         jar = cookies.read(facts.cookies, scope, self._landing_cookie, facts.now_ms)
@@ -183,11 +185,16 @@ class Ingest:
         return cookies.resolve(jar, pages, referrers, scope, facts.now_ms, self._draw)
 
     def _cookies(
-        self, said: Consent | None, ids: BrowserIds, facts: Facts, scope: Scope
+        self,
+        said: Consent | None,
+        ids: BrowserIds,
+        facts: Facts,
+        site: Site | None,
+        scope: Scope,
     ) -> tuple[str, ...]:
-        policy = self._settings.consent
-        if facts.source is not Source.PAGE:
+        if site is None:
             return ()
+        policy = site.consent
         if consent.withdrawn(said, facts, policy):
             had = {name for name, _ in facts.cookies}
             if had & {"_fbp", "_fbc", self._landing_cookie}:
@@ -198,33 +205,93 @@ class Ingest:
         return cookies.headers(ids, scope, self._landing_cookie, secure=facts.secure)
 
 
-@dataclass(frozen=True, slots=True)
-class _Kept:
-    sent: Sent
-    entry: Entry
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Fate:
+    """What is to be stored of one event, for each of its pixels: an entry, or a drop."""
 
-    def judged(self, outcome: Outcome) -> Judged:
-        return Judged(
-            index=self.sent.index,
-            event_id=self.sent.id,
-            outcome=outcome,
-            warnings=self.entry.note.warnings,
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class _Dropped:
     sent: Sent | Misfit
-    drop: Drop
-    problem: Problem | None
+    entries: tuple[Entry, ...] = ()
+    drops: tuple[Drop, ...] = ()
+    problem: Problem | None = None
 
-    def judged(self) -> Judged:
+    def judged(self, stored: Iterator[Outcome]) -> Judged:
+        """The judgement, with what the store answered for each entry."""
+        answers = [next(stored) for _ in self.entries] or [drop.outcome for drop in self.drops]
+        new = Outcome.PENDING in answers
         return Judged(
             index=self.sent.index,
             event_id=self.sent.id,
-            outcome=self.drop.outcome,
+            outcome=Outcome.PENDING if new else answers[0],
             problem=self.problem,
+            warnings=self.entries[0].note.warnings if self.entries else (),
         )
+
+
+def _kept(
+    sent: Sent, built: event.Built, pixels: Sequence[Pixel], facts: Facts, agent: Agent
+) -> _Fate:
+    ready = built.event
+    note = Note(
+        event_name=ready.event_name,
+        event_id=ready.event_id,
+        source=facts.source,
+        host=_host_of(ready.event_source_url),
+        keys=ready.user_data.keys(),
+        custom={
+            name: value
+            for name, value in ready.custom_data.items()
+            if name in _SHOWN and isinstance(value, str | int | float)
+        },
+        agent=agent.readable,
+        warnings=built.warnings,
+    )
+    body = event.encode(ready)
+    deadline_ms = event.deadline_ms(ready, facts.now_ms, browser_has_it=sent.browser_has_it)
+    return _Fate(
+        sent=sent,
+        entries=tuple(
+            Entry(
+                pixel=pixel.lane,
+                key=event.key(pixel.lane, ready),
+                body=body,
+                due_ms=facts.now_ms,
+                deadline_ms=deadline_ms,
+                note=note,
+            )
+            for pixel in pixels
+        ),
+    )
+
+
+def _dropped(
+    sent: Sent | Misfit,
+    pixels: Sequence[Pixel],
+    outcome: Outcome,
+    facts: Facts,
+    problem: Problem | None = None,
+) -> _Fate:
+    note = None
+    if outcome not in UNRECORDED:
+        safe_id = "" if "@" in sent.id else sent.id
+        safe_name = "" if "@" in sent.name else sent.name
+        note = Note(event_name=safe_name, event_id=safe_id, source=facts.source)
+    reason = str(problem) if problem else ""
+    drops = (Drop(pixel=p.lane, outcome=outcome, note=note, reason=reason) for p in pixels)
+    return _Fate(sent=sent, drops=tuple(drops), problem=problem)
+
+
+def _refuse_whole(fates: Sequence[_Fate]) -> None:
+    """Raise for the first event that Graph would refuse the whole request for."""
+    for fate in fates:
+        if fate.problem:
+            raise Refused(fate.judged(iter(())))
+
+
+def _is_ours(sent: Sent, facts: Facts, site: Site) -> bool:
+    if not site.hosts:
+        return True
+    named = [h for h in (_host_of(sent.url), facts.origin) if h]
+    return all(any(h == own or h.endswith("." + own) for own in site.hosts) for h in named)
 
 
 def _host_of(url: str) -> str:
@@ -233,9 +300,3 @@ def _host_of(url: str) -> str:
         return urlsplit(url).hostname or ""
     except ValueError:
         return ""
-
-
-def _names_pixel(sent: Sent, pixel: Pixel) -> bool:
-    """Whether an event is for our pixel: it says so, or says nothing. A sandbox takes them all."""
-    named = sent.extras.pixel_id
-    return named is None or pixel.sandbox or str(named) == pixel.id

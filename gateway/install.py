@@ -12,9 +12,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from gateway import config
-from gateway.config import Secret, Settings
+from gateway import keys
+from gateway.config import Settings, Site
 from gateway.errors import StoreUnwritable
+from gateway.secret import Secret
 
 _CONSONANTS = "bcdfghjklmnpqrstvwxz"
 _LETTERS = _CONSONANTS + "0123456789"
@@ -27,7 +28,6 @@ class Install:
     """The install's own values."""
 
     secret: Secret
-    slug: str
     landing_cookie: str
     api_key: Secret
     cli_key: Secret
@@ -35,6 +35,10 @@ class Install:
     admin_hash: str
     announced: tuple[tuple[str, str], ...]
     """what was made just now and is shown this once: what it is, and the value"""
+
+    def slug_of(self, site: Site) -> str:
+        """The site's public path: the one that is set, or its own by the install's secret."""
+        return site.slug or derived_slug(self.secret, site.name)
 
     def admits(self, password: str) -> bool:
         """Whether a dashboard password is the right one."""
@@ -69,7 +73,6 @@ def open_install(settings: Settings) -> Install:
         ) from None
     return Install(
         secret=secret,
-        slug=settings.slug or derived_slug(secret),
         landing_cookie="_" + _derived(secret, "landing", 5),
         api_key=api_key,
         cli_key=Secret(_mac(secret, "cli").hex()),
@@ -78,13 +81,13 @@ def open_install(settings: Settings) -> Install:
     )
 
 
-def derived_slug(secret: str) -> str:
-    """The public path of an install: looks like nobody's, and like no other install's."""
+def derived_slug(secret: str, site: str = "") -> str:
+    """The public path of a site: looks like nobody's, and like no other install's."""
     for attempt in range(1000):
-        length = 7 + _mac(secret, f"slug-length-{attempt}")[0] % 8
-        name = _derived(secret, f"slug-{attempt}", length)
+        length = 7 + _mac(secret, f"slug-length-{site}-{attempt}")[0] % 8
+        name = _derived(secret, f"slug-{site}-{attempt}", length)
         try:
-            config.slug(name)
+            keys.slug(name)
         except ValueError:
             continue
         if not any(word in name for word in _HUNTED):

@@ -43,8 +43,14 @@ BATCH_EVENTS = Histogram(
 PASS_FAILURES = Counter(
     "gateway_pass_failures", "Passes of a background loop that failed", ["loop"], registry=REGISTRY
 )
+AMBIGUOUS = Counter(
+    "gateway_ambiguous_resends", "Events sent again though Meta may have them", registry=REGISTRY
+)
 LANE_PAUSED = Gauge(
-    "gateway_lane_paused", "1 while a pixel's delivery waits for its token", registry=REGISTRY
+    "gateway_lane_paused",
+    "1 while a pixel's delivery waits for somebody to see to it",
+    ["pixel"],
+    registry=REGISTRY,
 )
 OUTBOX_JOBS = Gauge("gateway_outbox_jobs", "Events not yet delivered", ["pixel"], registry=REGISTRY)
 DEAD_LETTERS = Gauge("gateway_dead_letters", "Events given up on", ["pixel"], registry=REGISTRY)

@@ -110,7 +110,7 @@ def normalise(field: Field, value: str, locale: Locale) -> str | None:
         return None
     if already_hashed(text) or (_OTHER_HASH.fullmatch(text) and field is not Field.EXTERNAL_ID):
         return None
-    # An identifier must equal, byte for byte, what the browser makes of it.
+    # An identifier is trimmed and lower-cased, nothing else: both channels must do the same to it.
     return _form(field, value.strip() if field is Field.EXTERNAL_ID else text, locale) or None
 
 
@@ -362,8 +362,10 @@ def country(value: str) -> str | None:
     """
     if any(c.isdigit() for c in value):
         return None
+    if "".join(_words(value)) == "and":  # Andorra's code, before it is dropped as a word
+        return "ad"
     name = _country_key(value)
-    if name.upper() in _alpha2():
+    if name.isascii() and name.upper() in _alpha2():
         return name
     if len(name) == 3 and (codes := get_global("territory_aliases").get(name.upper())):
         return str(codes[0]).lower() if len(codes) == 1 and codes[0] in _alpha2() else None
@@ -444,7 +446,7 @@ _STATES = _table(
     ri=rhodeisland, sc=southcarolina scar, sd=southdakota sdak, tn=tennessee tenn, tx=texas tex,
     ut=utah, vt=vermont, va=virginia, wa=washington wash, wv=westvirginia wva, wi=wisconsin wis wisc,
     wy=wyoming wyo, dc=districtofcolumbia washingtondc, pr=puertorico, gu=guam,
-    vi=virginislands usvirginislands unitedstatesvirginislands, as=americansamoa,
+    vi=virginislands usvirginislands unitedstatesvirginislands virginislandsus, as=americansamoa,
     mp=northernmarianaislands, um=usminoroutlyingislands unitedstatesminoroutlyingislands,
     fm=micronesia federatedstatesofmicronesia, mh=marshallislands, pw=palau,
     aa=armedforcesamericas, ae=armedforceseurope armedforcesafrica armedforcescanada

@@ -28,5 +28,8 @@ WAITING = frozenset({Outcome.HELD, Outcome.PENDING})
 # What the ledger counts as dropped: every final fate that is neither sent, merged nor a dead letter.
 DROPPED = frozenset(Outcome) - WAITING - {Outcome.DELIVERED, Outcome.MERGED, Outcome.DEAD}
 
+# What a sender has to mend.
+REJECTED = frozenset({Outcome.INVALID, Outcome.TOO_OLD, Outcome.FOREIGN_HOST})
+
 # The visitor said no: these leave a number behind and nothing else, not even a line in the event log.
 UNRECORDED = frozenset({Outcome.NO_CONSENT, Outcome.OPTED_OUT})

@@ -1,9 +1,13 @@
-"""At most so many requests in any second, evenly spread."""
+"""At most so many requests in any second, evenly spread, and fewer when Meta's limit comes near."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 _MARGIN = 1.1
 """Requests that leave evenly arrive unevenly; a little slower keeps any second within the limit."""
+SLOW_FROM = 75
+STOP_AT = 95
+"""per cent of Meta's limit; at 100 it refuses (Meta, "Rate Limiting")"""
+STOP_MS = 60_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,4 +20,17 @@ class Pace:
     def book(self, now_ms: float) -> tuple[float, "Pace"]:
         """Reserve the next start, never earlier than now; milliseconds of the clock given."""
         start = max(now_ms, self.free_ms)
-        return start, Pace(self.per_second, start + 1000 * _MARGIN / self.per_second)
+        return start, replace(self, free_ms=start + 1000 * _MARGIN / self.per_second)
+
+    def heed(self, now_ms: float, usage: int) -> "Pace":
+        """The pace after an answer that said how much of the limit is used, in per cent.
+
+        From 75 on each further per cent makes the gap wider, up to twenty times at 95, where a minute
+        is waited.
+        """
+        if usage < SLOW_FROM:
+            return self
+        if usage >= STOP_AT:
+            return replace(self, free_ms=max(self.free_ms, now_ms + STOP_MS))
+        gap_ms = 1000 / self.per_second * (STOP_AT - SLOW_FROM) / (STOP_AT - usage)
+        return replace(self, free_ms=max(self.free_ms, now_ms + gap_ms))

@@ -117,3 +117,22 @@ def _has_email(text: str) -> bool:
 
 def _has_named(fragment: str) -> bool:
     return any(is_personal_name(piece.partition("=")[0]) for piece in re.split(r"[?&]", fragment))
+
+
+# Meta, "Data Processing Options": the states whose laws Limited Data Use serves, by ISO 3166-2.
+_LDU_STATES = {
+    "CA": 1000, "CO": 1001, "CT": 1002, "FL": 1003, "OR": 1004, "TX": 1005, "MT": 1006,
+    "DE": 1007, "NE": 1008, "NH": 1009, "NJ": 1010, "MN": 1011, "MD": 1012, "RI": 1013,
+}  # fmt: skip
+
+
+def limited_data_use(country: str, region: str, policy: str) -> tuple[int, int] | None:
+    """Meta's country and state for Limited Data Use, or None for full use.
+
+    `country` and `region` as GeoIP has them (us, CA). `policy`: `off`, `states` for visitors in one
+    of Meta's states, `always`, where Meta is left to find the state (0, 0) when it is not known.
+    """
+    state = _LDU_STATES.get(region) if country == "us" else None
+    if policy == "off" or (policy == "states" and state is None):
+        return None
+    return (1, state) if state else (0, 0)

@@ -14,9 +14,18 @@ TIMEOUT_S = 10.0
 CONNECT_TIMEOUT_S = 3.0
 ANSWER_MAX_BYTES = 64 * 1024
 
+# Nothing of the body had left: Meta cannot have the events.
+_NOT_SENT = (
+    httpx2.ConnectError,
+    httpx2.ConnectTimeout,
+    httpx2.PoolTimeout,
+    httpx2.ProxyError,
+    httpx2.UnsupportedProtocol,
+)
+
 
 class Sender:
-    """Sends batches of one pixel to Graph. Raises nothing but cancellation."""
+    """Sends batches to Graph. Raises nothing but cancellation."""
 
     def __init__(self, client: httpx2.AsyncClient, base_url: str, version: str) -> None:
         self._client = client
@@ -42,12 +51,14 @@ class Sender:
                 self._client.stream("POST", url, content=content, headers=headers) as response,
             ):
                 answer = await _read(response)
-                return capi.classify(response.status_code, answer, count)
+                said = {name.lower(): value for name, value in response.headers.items()}
+                return capi.classify(response.status_code, said, answer, count)
         except TimeoutError:
-            return capi.unreachable(f"no answer within {TIMEOUT_S:g} s")
+            return capi.unreachable(f"no answer within {TIMEOUT_S:g} s", ambiguous=True)
         except httpx2.HTTPError as error:
             # The class tells whether Meta was reached; the text may hold the URL.
-            return capi.unreachable(f"network: {type(error).__name__}")
+            reason = f"network: {type(error).__name__}"
+            return capi.unreachable(reason, ambiguous=not isinstance(error, _NOT_SENT))
 
 
 async def _read(response: httpx2.Response) -> bytes:

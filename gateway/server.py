@@ -10,7 +10,7 @@ import secrets
 import signal
 import socket
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from ipaddress import ip_network
 
@@ -25,11 +25,13 @@ from gateway.enrich import Place
 from gateway.errors import SettingsError
 from gateway.ingest import Ingest
 from gateway.install import Install
+from gateway.reload import Reloads
 from gateway.sandbox import Sandbox
 from gateway.sender import Sender
 from gateway.stores.sqlite import SqliteStore, banner_of
 from gateway.web import app
 from gateway.web.backend import Backend
+from gateway.web.graph import Graph
 from gateway.web.operator import Operator
 from gateway.web.public import Public
 from gateway.worker import Worker
@@ -103,16 +105,14 @@ async def _run(
 ) -> None:
     stopping = asyncio.Event()
     agents = Agents()
-    transport = _sandbox() if settings.pixel.sandbox else None
+    transport = _sandbox() if settings.sandbox else None
     async with sender.new_client(transport) as client:
-        worker = Worker(
-            outbox=store,
-            sender=Sender(client, settings.graph_url, settings.graph_version),
-            pixel=settings.pixel,
-            per_second=settings.rate_per_second,
-            clock_ms=clock_ms,
-            draw=random.random,
-        )
+        workers = _workers(settings, store, client)
+
+        def wake() -> None:
+            for worker in workers.values():
+                worker.wake()
+
         ingest = Ingest(
             settings=settings,
             landing_cookie=own.landing_cookie,
@@ -120,46 +120,78 @@ async def _run(
             locate=locate,
             agents=agents,
             draw=secrets.randbelow,
-            on_stored=worker.wake,
+            on_stored=wake,
         )
         operator = Operator(
             store=store,
             settings=settings,
             install=own,
-            trouble=lambda: worker.trouble,
+            trouble=lambda: _trouble(workers),
             draining=stopping.is_set,
-            on_revived=worker.wake,
+            on_revived=wake,
             clock_ms=clock_ms,
         )
-        public = Public(
-            ingest=ingest,
-            snippet=snippet.render(settings, own.slug),
-            settings=settings,
-            clock_ms=clock_ms,
-        )
-        backend = Backend(ingest=ingest, api_key=own.api_key, clock_ms=clock_ms)
         servers = (
-            _server(app.public_app(public, backend, own.slug), settings.trusted_proxies),
+            _server(_public_app(settings, own, ingest), settings.trusted_proxies),
             _server(app.operator_app(operator)),
         )
-        _on_signals(stopping, servers)
+        reloads = Reloads(settings, workers)
+        _on_signals(stopping, servers, reloads)
         _warm_up()
         async with asyncio.TaskGroup() as tasks:
             listening = [
                 tasks.create_task(server.serve(sockets=[face]))
                 for server, face in zip(servers, (faces.public, faces.operator), strict=True)
             ]
-            tasks.create_task(worker.run())
+            for worker in workers.values():
+                tasks.create_task(worker.run())
             tasks.create_task(_sweep(store, stopping))
-            faces.listen()
+            tasks.create_task(reloads.watch(stopping))
             announce(_greeting(settings, own, faces))
             await stopping.wait()
             logger.info("stopping")
             for server in servers:
                 server.should_exit = True
             await asyncio.wait(listening)
-            worker.stop()
+            for worker in workers.values():
+                worker.stop()
     agents.close()
+
+
+def _workers(
+    settings: Settings, store: SqliteStore, client: httpx2.AsyncClient
+) -> dict[str, Worker]:
+    """One a pixel, so that none waits for another."""
+    graph = Sender(client, settings.graph_url, settings.graph_version)
+    return {
+        pixel.lane: Worker(
+            outbox=store,
+            sender=graph,
+            pixel=pixel,
+            per_second=settings.rate_per_second,
+            clock_ms=clock_ms,
+            draw=random.random,
+        )
+        for pixel in settings.pixels
+    }
+
+
+def _trouble(workers: Mapping[str, Worker]) -> list[str]:
+    """What an operator should see to, a sentence each."""
+    said = [f"Pixel {lane}: {w.trouble}." for lane, w in workers.items() if w.trouble]
+    warnings = {w.version_warning for w in workers.values() if w.version_warning}
+    return [*said, *(f"Meta says of the Graph version: {text}" for text in sorted(warnings))]
+
+
+def _public_app(settings: Settings, own: Install, ingest: Ingest) -> Starlette:
+    sites = {}
+    for site in settings.sites:
+        slug = own.slug_of(site)
+        script = snippet.render(site, slug)
+        sites[slug] = Public(ingest=ingest, snippet=script, site=site, clock_ms=clock_ms)
+    backend = Backend(ingest=ingest, api_key=own.api_key, clock_ms=clock_ms)
+    graph = Graph(ingest=ingest, settings=settings, api_key=own.api_key, clock_ms=clock_ms)
+    return app.public_app(sites, backend, graph)
 
 
 def _warm_up() -> None:
@@ -253,7 +285,7 @@ def _sandbox() -> httpx2.ASGITransport:
     )
 
 
-def _on_signals(stopping: asyncio.Event, servers: tuple[_Server, ...]) -> None:
+def _on_signals(stopping: asyncio.Event, servers: tuple[_Server, ...], reloads: Reloads) -> None:
     def told_to_stop() -> None:
         if stopping.is_set():  # the second time somebody means now
             for server in servers:
@@ -263,6 +295,7 @@ def _on_signals(stopping: asyncio.Event, servers: tuple[_Server, ...]) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, told_to_stop)
+    loop.add_signal_handler(signal.SIGHUP, reloads.now)
 
 
 # --- the greeting ----------------------------------------------------------------------------
@@ -270,22 +303,28 @@ def _on_signals(stopping: asyncio.Event, servers: tuple[_Server, ...]) -> None:
 
 def _greeting(settings: Settings, own: Install, faces: Faces) -> str:
     lines = [f"gateway {__version__} is listening on {faces.public_url}", ""]
-    if settings.pixel.sandbox:
+    if settings.sandbox:
         lines += [
             "SANDBOX: batches go to the built-in stand-in of Meta's Graph; nothing reaches Meta.",
             "Set FB_PIXEL_ID and FB_ACCESS_TOKEN to go live.",
             "",
         ]
-    elif settings.pixel.access_token is None:
-        lines += ["FB_ACCESS_TOKEN is not set: events are stored and wait for it.", ""]
-    if settings.pixel.test_event_code and not settings.pixel.sandbox:
-        lines += ["FB_TEST_EVENT_CODE is set: test events count for ads. Do not leave it on.", ""]
-    lines += [
-        "Paste this into the <head> of a page to try it:",
-        f"  {snippet.tag(faces.public_url, own.slug)}",
-        "On your site, route the path to the gateway and use the short form:",
-        f"  {snippet.tag('', own.slug)}",
-        f"Dashboard: {faces.operator_url}/",
-    ]
+    for pixel in settings.pixels:
+        if pixel.access_token is None:
+            lines += [
+                f"FB_ACCESS_TOKEN is not set for pixel {pixel.id}: its events wait for it.",
+                "",
+            ]
+        if pixel.test_event_code and not pixel.sandbox:
+            lines += [f"FB_TEST_EVENT_CODE is set for pixel {pixel.id}: do not leave it on.", ""]
+    for site in settings.sites:
+        slug, name = own.slug_of(site), f" ({site.name})" if site.name else ""
+        lines += [
+            f"Paste this into the <head> of a page to try it{name}:",
+            f"  {snippet.tag(faces.public_url, slug)}",
+            "On your site, route the path to the gateway and use the short form:",
+            f"  {snippet.tag('', slug)}",
+        ]
+    lines.append(f"Dashboard: {faces.operator_url}/")
     lines += [f"  {what}, shown this once: {value}" for what, value in own.announced]
     return "\n".join(lines)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import msgspec
 
-from gateway.config import Settings
+from gateway.config import Site
 
 SOURCE = Path(__file__).parent.parent / "static" / "src" / "snippet.js"
 
@@ -21,9 +21,9 @@ class Snippet:
     etag: str
 
 
-def render(settings: Settings, slug: str) -> Snippet:
+def render(site: Site, slug: str) -> Snippet:
     """The script with the settings it needs to know filled in."""
-    values = {"path": f"/{slug}", "consent": settings.consent, "name": "px"}
+    values = {"path": f"/{slug}", "consent": site.consent, "name": "px"}
     source = SOURCE.read_text(encoding="utf-8")
     text = source.replace("__SETTINGS__", msgspec.json.encode(values).decode()).encode()
     digest = hashlib.sha256(text).hexdigest()[:16]

@@ -15,16 +15,20 @@ from gateway.stores import Delivery, Outbox, Settlement
 
 LEASE_MS = 60_000
 """longer than a request can take, shorter than anybody wants to wait for a dead worker's events"""
+MARGIN_MS = 20_000
+"""what a request needs of its lease, with the settling after it"""
 LINGER_S = 1.0
 """how long a batch that is not full gathers: nobody waits for it, and Meta counts requests"""
 FRAME_BYTES = 4096
 """room for the token and the brackets around the events"""
+DOUBT_MS = 24 * 3_600_000
+"""how long an event Meta may have counted is sent again: it drops the copy for 48 hours only"""
 
 logger = logging.getLogger(__name__)
 
 
 class Worker:
-    """Delivers one pixel's events, one request at a time."""
+    """Delivers one pixel's events, one request at a time, and keeps no other pixel waiting."""
 
     def __init__(
         self,
@@ -43,51 +47,63 @@ class Worker:
         self._clock_ms = clock_ms
         self._draw = draw
         self._stopping = asyncio.Event()
-        self._wanted = asyncio.Event()
+        self._nudged = asyncio.Event()
+        self._stored = asyncio.Event()
         self._resume_ms = 0
+        self._refusals = 0
+        """answers in a row that were about the pixel: a pause, or a throttle"""
+        self._suspects = 0
+        """how many of the oldest events a split that was cut short would have sent next"""
         self._full = False
         """whether the last claim took all that a request can carry, so that more may wait"""
-        self._suspects = 0
-        """how many of the oldest events hold one that Meta rejects"""
-        self.trouble = ""
+        self.trouble = "" if pixel.access_token else capi.no_token().reason
         """why nothing or too little is delivered at the moment; empty when all is well"""
+        self._logged = ""
+        self.version_warning = ""
+        """Meta's word that the Graph version in use is about to go"""
 
     async def drain_once(self) -> int:
-        """Claim what is due, send it as one request, settle every event by what Meta's answer means.
+        """Claim what is due, send it, settle every event by what Meta's answer means.
 
-        Answers how many events were claimed. Raises StoreError; a network that fails is a Verdict.
+        One request as a rule. A batch that Meta rejects is halved until the culprit is alone; each
+        part is settled as soon as its fate is known. Answers how many events were claimed. Raises
+        StoreError; a network that fails is a Verdict.
         """
-        now_ms, limit = self._clock_ms(), self._limit
-        deliveries = await self._outbox.claim(
-            self._pixel.lane,
-            now_ms=now_ms,
-            lease_ms=now_ms + LEASE_MS,
-            limit=limit,
-            max_bytes=capi.MAX_BYTES - FRAME_BYTES,
-        )
-        size = sum(len(delivery.body) for delivery in deliveries)
-        self._full = len(deliveries) >= limit or size > capi.MAX_BYTES // 2
-        late = [d for d in deliveries if d.deadline_ms <= now_ms]
-        timely = [d for d in deliveries if d.deadline_ms > now_ms]
-        settlements = [_too_late(delivery) for delivery in late]
-        if timely:
-            verdict = await self._sender.send(self._pixel, [d.body for d in timely])
-            settlements += self._settlements(timely, verdict)
-            self._suspects = _left_to_suspect(self._suspects, verdict.fate, len(timely))
-            self._remember(verdict, len(timely))
-        if settlements:
-            # A cancelled worker still writes down what Meta already has.
-            await asyncio.shield(self._outbox.settle(settlements, self._clock_ms()))
-            for settlement in settlements:
-                metrics.EVENTS.labels("delivery", settlement.outcome).inc()
+        deliveries = await self._claim()
+        now_ms = self._clock_ms()
+        await self._settle([s for d in deliveries if (s := _out_of_time(d, now_ms))])
+        timely = [d for d in deliveries if not _out_of_time(d, now_ms)]
+        parts = [timely] if timely else []
+        doubt = False
+        while parts:
+            await self._take_turn()
+            if self._stopping.is_set() or self._clock_ms() > timely[0].lease_ms - MARGIN_MS:
+                await self._give_back(parts, ambiguous=doubt)
+                break
+            part = parts.pop()
+            verdict = await self._send([d.body for d in part])
+            doubt = doubt or verdict.ambiguous
+            if verdict.fate is Fate.SPLIT and len(part) > 1:
+                middle = len(part) // 2
+                parts += [part[middle:], part[:middle]]
+                continue
+            if verdict.fate is Fate.SPLIT:
+                verdict = await self._try_without(part[0], verdict)
+            await self._settle([self._settlement(d, verdict, doubt=doubt) for d in part])
+            if verdict.lane:
+                await self._give_back(parts, ambiguous=doubt)
+                self._suspects = 0  # the refused part is first in line again
+                break
         return len(deliveries)
 
     async def run(self) -> None:
         """Drain until `stop`; a pass that fails is counted, and the next one comes later."""
         failures = 0
-        while not self._stopping.is_set():
+        while True:
+            await self._rest((self._resume_ms - self._clock_ms()) / 1000)
+            if self._stopping.is_set():
+                return
             try:
-                await self._take_turn()
                 claimed = await self.drain_once()
                 failures = 0
             except StoreError as error:
@@ -104,115 +120,188 @@ class Worker:
 
     def wake(self) -> None:
         """Something was stored."""
-        self._wanted.set()
+        self._stored.set()
+
+    def use(self, pixel: Pixel) -> None:
+        """Go on with another token, at once, whatever the old one's troubles were."""
+        self._pixel = pixel
+        self._resume_ms = self._refusals = 0
+        self.trouble = "" if pixel.access_token else capi.no_token().reason
+        self._nudged.set()
 
     def stop(self) -> None:
         """End `run` after the request it is at."""
-        self._stopping.set()
-        self._wanted.set()
+        for event in (self._stopping, self._nudged, self._stored):
+            event.set()
 
-    @property
-    def _limit(self) -> int:
-        """Events in one request: half of what is suspected, until the one that Meta rejects is alone."""
-        return max(1, self._suspects // 2) if self._suspects else capi.MAX_EVENTS
+    # --- waiting -----------------------------------------------------------------------------
 
     async def _take_turn(self) -> None:
-        """Wait for the pixel's pace, and out a pause that Meta or a missing token imposed."""
+        """Wait for the pixel's pace, which no new token changes."""
         start_ms, self._pace = self._pace.book(self._clock_ms())
-        await self._rest((max(start_ms, self._resume_ms) - self._clock_ms()) / 1000)
+        await _wait(self._stopping, (start_ms - self._clock_ms()) / 1000)
 
     async def _gather(self, claimed: int) -> None:
         """Let a batch grow: after a small one for a moment, after none until there is something."""
         if claimed:
             await self._rest(LINGER_S)
             return
-        self._wanted.clear()
-        try:
-            async with asyncio.timeout(LINGER_S):
-                await self._wanted.wait()
-        except TimeoutError:
-            return  # a retry may have come due meanwhile
+        self._stored.clear()
+        if not self._stopping.is_set():
+            await _wait(self._stored, LINGER_S)  # not longer: a retry may come due meanwhile
 
     async def _rest(self, seconds: float) -> None:
-        if seconds <= 0:
-            return
-        try:
-            async with asyncio.timeout(seconds):
-                await self._stopping.wait()
-        except TimeoutError:
-            return
+        """Wait, unless told to stop or given another token."""
+        self._nudged.clear()
+        if not self._stopping.is_set():
+            await _wait(self._nudged, seconds)
 
-    def _settlements(self, deliveries: Sequence[Delivery], verdict: Verdict) -> list[Settlement]:
+    # --- claiming and settling ---------------------------------------------------------------
+
+    async def _claim(self) -> list[Delivery]:
         now_ms = self._clock_ms()
-        match verdict.fate:
-            case Fate.DELIVERED:
-                reason = "valid, by the built-in sandbox" if self._pixel.sandbox else ""
-                return [
-                    Settlement(delivery=d, outcome=Outcome.DELIVERED, reason=reason)
-                    for d in deliveries
-                ]
-            case Fate.DEAD if len(deliveries) > 1:
-                # Meta rejects a whole request for one event and does not say which. Due as they
-                # were, they are the next to be claimed, in smaller requests.
-                return [
-                    Settlement(
-                        delivery=d,
-                        outcome=Outcome.PENDING,
-                        reason=f"one of {len(deliveries)}: {verdict.reason}",
-                        due_ms=d.accepted_ms,
-                        count=False,
-                    )
-                    for d in deliveries
-                ]
-            case Fate.DEAD:
-                return [
-                    Settlement(delivery=d, outcome=Outcome.DEAD, reason=verdict.reason)
-                    for d in deliveries
-                ]
-            case Fate.RETRY | Fate.PAUSE:
-                return [self._later(d, verdict, now_ms) for d in deliveries]
+        # While the pixel is refused, one event is enough to see whether it still is.
+        limit = 1 if self._refusals else self._suspects or capi.MAX_EVENTS
+        self._suspects = 0
+        deliveries = await self._outbox.claim(
+            self._pixel.lane,
+            now_ms=now_ms,
+            lease_ms=now_ms + LEASE_MS,
+            limit=limit,
+            max_bytes=capi.MAX_BYTES - FRAME_BYTES,
+        )
+        size = sum(len(delivery.body) for delivery in deliveries)
+        self._full = len(deliveries) >= limit or size > capi.MAX_BYTES // 2
+        return deliveries
 
-    def _later(self, delivery: Delivery, verdict: Verdict, now_ms: int) -> Settlement:
-        wait_ms = verdict.again_ms or backoff.full_jitter_ms(delivery.attempt, self._draw())
-        if verdict.fate is Fate.PAUSE:
-            # The pause is the pixel's, not the event's: a restart with a good token sends at once.
-            wait_ms = 0
+    async def _send(self, bodies: Sequence[bytes]) -> Verdict:
+        pixel = self._pixel
+        verdict = await self._sender.send(pixel, bodies)
+        if pixel is self._pixel or not verdict.lane:
+            self._heed(verdict, len(bodies))
+        return verdict
+
+    async def _settle(self, settlements: Sequence[Settlement]) -> None:
+        if not settlements:
+            return
+        # A cancelled worker still writes down what Meta already has.
+        await asyncio.shield(self._outbox.settle(settlements, self._clock_ms()))
+        for settlement in settlements:
+            metrics.EVENTS.labels("delivery", settlement.outcome).inc()
+
+    async def _give_back(self, parts: Sequence[Sequence[Delivery]], *, ambiguous: bool) -> None:
+        """Return what was not sent, first in line again, as if it had not been claimed.
+
+        The next claim begins with the part that was next, so that a split goes on where it was.
+        """
+        self._suspects = len(parts[-1]) if parts else 0
+        await self._settle(
+            [
+                Settlement(
+                    delivery=delivery,
+                    outcome=Outcome.PENDING,
+                    due_ms=delivery.accepted_ms,
+                    count=False,
+                    ambiguous=ambiguous,
+                )
+                for part in parts
+                for delivery in part
+            ]
+        )
+
+    async def _try_without(self, delivery: Delivery, verdict: Verdict) -> Verdict:
+        """Save a rejected event by leaving out the field Meta blames; both facts are recorded."""
+        body = capi.without(delivery.body, verdict.blame) if verdict.blame else None
+        if body is not None:
+            await self._take_turn()
+            second = await self._send([body])
+            if second.fate is Fate.DELIVERED:
+                reason = f"delivered without {verdict.blame}: {verdict.reason}"
+                return Verdict(fate=Fate.DELIVERED, reason=reason, trace=second.trace)
+            if second.fate is not Fate.SPLIT:
+                return second
+        if verdict.alone is Fate.DEAD:
+            extra = {"pixel": self._pixel.lane[-4:], "trace": verdict.trace}
+            logger.warning("a dead letter: %s", verdict.reason, extra=extra)
+        return verdict
+
+    def _settlement(self, delivery: Delivery, verdict: Verdict, *, doubt: bool) -> Settlement:
+        fate = verdict.alone if verdict.fate is Fate.SPLIT else verdict.fate
+        match fate:
+            case Fate.DELIVERED:
+                reason = verdict.reason
+                if self._pixel.sandbox and not reason:
+                    reason = "valid, by the built-in sandbox"
+                return Settlement(delivery=delivery, outcome=Outcome.DELIVERED, reason=reason)
+            case Fate.DEAD | Fate.SPLIT:
+                return Settlement(delivery=delivery, outcome=Outcome.DEAD, reason=verdict.reason)
+            case Fate.RETRY | Fate.PAUSE:
+                return self._later(delivery, verdict, doubt=doubt)
+
+    def _later(self, delivery: Delivery, verdict: Verdict, *, doubt: bool) -> Settlement:
+        # Where the pixel waits, its events keep their place.
+        due_ms = delivery.accepted_ms
+        if not verdict.lane:
+            wait_ms = backoff.full_jitter_ms(delivery.attempt, self._draw())
+            due_ms = self._clock_ms() + wait_ms
+        if verdict.ambiguous:
+            metrics.AMBIGUOUS.inc()
         return Settlement(
             delivery=delivery,
             outcome=Outcome.PENDING,
             reason=verdict.reason,
-            due_ms=now_ms + wait_ms,
-            count=not verdict.again_ms,
+            due_ms=due_ms,
+            count=not verdict.lane,
+            ambiguous=doubt,
         )
 
-    def _remember(self, verdict: Verdict, count: int) -> None:
-        """One line when delivery starts to fail, one when it recovers; a pause holds the whole pixel."""
-        if verdict.again_ms:
-            self._resume_ms = self._clock_ms() + verdict.again_ms
-        metrics.LANE_PAUSED.set(verdict.fate is Fate.PAUSE)
+    def _heed(self, verdict: Verdict, count: int) -> None:
+        """What an answer says of the pixel: its pace, a pause, and one line when that changes."""
+        now_ms = self._clock_ms()
+        self._pace = self._pace.heed(now_ms, verdict.usage)
+        self._refusals = self._refusals + 1 if verdict.lane else 0
+        if verdict.lane:
+            pause = verdict.fate is Fate.PAUSE
+            wait_ms = verdict.wait_ms or backoff.lane_ms(self._refusals, pause=pause)
+            self._resume_ms = now_ms + wait_ms
+        metrics.LANE_PAUSED.labels(self._pixel.lane).set(verdict.fate is Fate.PAUSE)
         extra = {"pixel": self._pixel.lane[-4:], "events": count, "trace": verdict.trace}
-        if verdict.reason and verdict.reason != self.trouble:
-            logger.warning("delivery: %s", verdict.reason, extra=extra)
-        elif not verdict.reason and self.trouble:
+        # One bad event is no trouble of the pixel.
+        trouble = "" if verdict.fate is Fate.SPLIT else verdict.reason
+        if trouble and trouble != self._logged:
+            level = logging.ERROR if verdict.fate is Fate.PAUSE else logging.WARNING
+            logger.log(level, "delivery: %s", trouble, extra=extra)
+        elif not trouble and self._logged:
             logger.info("delivery works again", extra=extra)
-        self.trouble = verdict.reason
+        self.trouble = self._logged = trouble
+        if verdict.version_warning and verdict.version_warning != self.version_warning:
+            logger.warning("Meta: %s", verdict.version_warning, extra=extra)
+        self.version_warning = verdict.version_warning or self.version_warning
 
 
-def _left_to_suspect(suspects: int, fate: Fate, count: int) -> int:
-    """How many of the oldest events hold a rejected one, after a request of the first `count`."""
-    match fate:
-        case Fate.DELIVERED:
-            return max(0, suspects - count)
-        case Fate.DEAD:
-            return count if count > 1 else 0
-        case Fate.RETRY | Fate.PAUSE:
-            return 0  # these come again in another order
+async def _wait(event: asyncio.Event, seconds: float) -> None:
+    """Until the event, at most so long."""
+    if seconds <= 0:
+        return
+    try:
+        async with asyncio.timeout(seconds):
+            await event.wait()
+    except TimeoutError:
+        return
 
 
-def _too_late(delivery: Delivery) -> Settlement:
-    return Settlement(
-        delivery=delivery, outcome=Outcome.TOO_OLD, reason="its time at Meta ran out in the queue"
-    )
+def _out_of_time(delivery: Delivery, now_ms: int) -> Settlement | None:
+    """The end of an event that would be rejected, or counted twice, if it were sent now."""
+    if delivery.deadline_ms <= now_ms:
+        late = "its time at Meta ran out in the queue"
+        return Settlement(delivery=delivery, outcome=Outcome.TOO_OLD, reason=late)
+    if delivery.doubt_ms and delivery.doubt_ms + DOUBT_MS <= now_ms:
+        doubt = (
+            "ambiguous: Meta may have counted it and never said so; look for it in Events Manager "
+            "before you retry it"
+        )
+        return Settlement(delivery=delivery, outcome=Outcome.DEAD, reason=doubt)
+    return None
 
 
-assert LEASE_MS > TIMEOUT_S * 1000
+assert MARGIN_MS > TIMEOUT_S * 1000

@@ -1,6 +1,7 @@
 """Meta's answers, as published, and what each means for the events of the request."""
 
 import json
+from collections.abc import Mapping
 
 import pytest
 from hypothesis import given
@@ -12,7 +13,13 @@ from gateway.capi import Fate, Verdict
 SAID_BY_META = "Prohibited text of Meta's, victim@example.com"
 
 
-def answered(status: int, code: int | None, subcode: int | None = None, **more: object) -> Verdict:
+def answered(
+    status: int,
+    code: int | None,
+    subcode: int | None = None,
+    headers: Mapping[str, str] = {},
+    **more: object,
+) -> Verdict:
     """A Graph error in full, as the published ones are."""
     error = {
         "message": f"(#{code}) {SAID_BY_META}",
@@ -27,7 +34,7 @@ def answered(status: int, code: int | None, subcode: int | None = None, **more: 
         **more,
     }
     body = {k: v for k, v in error.items() if v is not None}
-    return capi.classify(status, json.dumps({"error": body}).encode(), 5)
+    return capi.classify(status, headers, json.dumps({"error": body}).encode(), 5)
 
 
 # --- batch -----------------------------------------------------------------------------------
@@ -72,7 +79,7 @@ def test_whatever_is_in_events_and_token_the_frame_holds(
 def test_delivered_is_when_meta_counted_every_event() -> None:
     body = b'{"events_received":5,"messages":[],"fbtrace_id":"AbC"}'
 
-    assert capi.classify(200, body, 5) == Verdict(fate=Fate.DELIVERED, reason="", trace="AbC")
+    assert capi.classify(200, {}, body, 5) == Verdict(fate=Fate.DELIVERED, reason="", trace="AbC")
 
 
 @pytest.mark.parametrize(
@@ -85,7 +92,7 @@ def test_delivered_is_when_meta_counted_every_event() -> None:
     ],
 )
 def test_delivered_in_the_shapes_meta_answers(body: bytes) -> None:
-    assert capi.classify(200, body, 5).fate is Fate.DELIVERED
+    assert capi.classify(200, {}, body, 5).fate is Fate.DELIVERED
 
 
 @pytest.mark.parametrize(
@@ -111,13 +118,12 @@ def test_delivered_in_the_shapes_meta_answers(body: bytes) -> None:
                 ("empty", b""),
                 ("html", b"<html>Bad gateway</html>"),
                 ("even with a count", b'{"events_received":5}'),
-                ("with an error", b'{"error":{"message":"x","code":100}}'),
             ]
         ),
     ],
 )
 def test_an_answer_that_proves_nothing_is_retried(status: int, body: bytes) -> None:
-    verdict = capi.classify(status, body, 5)
+    verdict = capi.classify(status, {}, body, 5)
 
     assert verdict.fate is Fate.RETRY
     assert verdict.reason
@@ -125,32 +131,28 @@ def test_an_answer_that_proves_nothing_is_retried(status: int, body: bytes) -> N
 
 @pytest.mark.parametrize("status", [201, 204, 301, 302, 400, 403])
 def test_a_count_with_another_status_than_200_is_no_delivery(status: int) -> None:
-    assert capi.classify(status, b'{"events_received":5}', 5).fate is not Fate.DELIVERED
+    assert capi.classify(status, {}, b'{"events_received":5}', 5).fate is not Fate.DELIVERED
 
 
 # --- errors ----------------------------------------------------------------------------------
 
 Code = tuple[int, int | None, int | None]
-TOKEN: list[Code] = [(401, 190, s) for s in (None, 463, 460, 458, 459, 464, 467, 492)]
+TOKEN: list[Code] = [(401, 190, s) for s in (None, 463, 460, 458, 459, 464, 467, 492, 999)]
 TOKEN += [(400, 190, 463), (400, 102, None), (400, 104, None), (403, 10, None), (400, 3, None)]
 TOKEN += [(403, 200, None), (403, 210, None), (403, 299, None), (400, 294, None)]
-TOKEN += [(404, 803, None), (400, 100, 33)]
+TOKEN += [(404, 803, None), (400, 100, 33), (400, 368, None)]
 THROTTLE: list[Code] = [(403, 4, None), (400, 17, 2446079), (400, 32, None), (400, 341, None)]
 THROTTLE += [(400, 613, None), (400, 613, 1487742), (400, 613, 5044001), (400, 613, 1996)]
 THROTTLE += [(400, 80_000, None), (400, 80_004, None), (400, 80_014, None)]
 THROTTLE += [(429, None, None), (429, 4, None), (429, 99_999, None)]
-TRANSIENT: list[Code] = [
-    (500, 1, None),
-    (400, 1, 99),
-    (503, 2, None),
-    (400, 2, None),
-    (500, 100, None),
-]
-PAYLOAD = [2804003, 2804004, 2804008, 2804009, 2804010, 2804019, 2804023, 2804036, 2804043]
-PAYLOAD += [2804050, 2804063, 2804001]
-DEAD: list[Code] = [(400, 100, s) for s in (None, *PAYLOAD)]
-DEAD += [(400, 99_999, None), (404, 2500, None), (400, 300, None), (400, 80_015, None)]
-DEAD += [(400, None, None)]
+TRANSIENT: list[Code] = [(500, 1, None), (400, 1, None), (503, 2, None), (400, 2, None)]
+TRANSIENT += [(500, 99_999, None), (500, None, None)]
+PAYLOAD = [2804001, 2804003, 2804004, 2804007, 2804008, 2804009, 2804010, 2804016, 2804017]
+PAYLOAD += [2804019, 2804023, 2804036, 2804043, 2804048, 2804050, 2804063, 2804066, 2804069]
+PAYLOAD += [2804079, 2804087, 2804116, 2804117, 2804118, 2804131, 2804132]
+SPLIT: list[Code] = [(400, 100, s) for s in (None, *PAYLOAD, 1)]
+SPLIT += [(400, 99_999, None), (404, 2500, None), (400, 300, None), (400, 80_015, None)]
+SPLIT += [(400, None, None)]
 
 
 @pytest.mark.parametrize(
@@ -159,7 +161,7 @@ DEAD += [(400, None, None)]
         *((Fate.PAUSE, *case) for case in TOKEN),
         *((Fate.RETRY, *case) for case in THROTTLE),
         *((Fate.RETRY, *case) for case in TRANSIENT),
-        *((Fate.DEAD, *case) for case in DEAD),
+        *((Fate.SPLIT, *case) for case in SPLIT),
     ],
 )
 def test_an_error_means_what_its_code_means(
@@ -169,30 +171,154 @@ def test_an_error_means_what_its_code_means(
 
     assert verdict.fate is fate
     assert verdict.trace == "AbCdEf"
+    assert f"code {code}" in verdict.reason
     # Localised, and at times it quotes the event.
     assert SAID_BY_META not in verdict.reason
     assert "victim" not in verdict.reason
 
 
 @pytest.mark.parametrize(("status", "code", "subcode"), [*TOKEN, *THROTTLE])
-def test_a_paused_or_throttled_lane_waits(
+def test_a_refused_pixel_waits_as_a_whole_and_nothing_of_it_was_counted(
     status: int, code: int | None, subcode: int | None
 ) -> None:
-    assert answered(status, code, subcode).again_ms >= 60_000
+    verdict = answered(status, code, subcode)
+
+    assert verdict.lane
+    assert not verdict.ambiguous
 
 
 @pytest.mark.parametrize(("status", "code", "subcode"), TRANSIENT)
-def test_a_passing_failure_waits_by_backoff_alone(
+def test_a_passing_failure_leaves_open_whether_the_events_were_counted(
     status: int, code: int | None, subcode: int | None
 ) -> None:
-    assert answered(status, code, subcode).again_ms == 0
+    verdict = answered(status, code, subcode)
+
+    assert verdict.ambiguous
+    assert not verdict.lane
+
+
+@pytest.mark.parametrize(("status", "code", "subcode"), SPLIT)
+def test_a_rejected_event_ends_as_a_dead_letter_that_says_what_to_do(
+    status: int, code: int | None, subcode: int | None
+) -> None:
+    verdict = answered(status, code, subcode)
+
+    assert verdict.alone is Fate.DEAD
+    assert not verdict.ambiguous
+    assert ";" in verdict.reason or verdict.blame
+
+
+def test_code_1_99_is_split_but_never_dead() -> None:
+    verdict = answered(500, 1, 99)
+
+    assert (verdict.fate, verdict.alone, verdict.ambiguous) == (Fate.SPLIT, Fate.RETRY, True)
 
 
 def test_a_block_for_policy_holds_for_an_hour() -> None:
     verdict = answered(400, 368)
 
     assert verdict.fate is Fate.PAUSE
-    assert verdict.again_ms >= 3_600_000
+    assert verdict.wait_ms >= 3_600_000
+
+
+# --- blame -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("subcode", "field"),
+    [(2804001, "user_data.fbc"), (2804016, "user_data.ct"), (2804036, "user_data.lead_id")],
+)
+def test_a_subcode_that_names_a_field_blames_it(subcode: int, field: str) -> None:
+    assert answered(400, 100, subcode).blame == field
+
+
+@pytest.mark.parametrize(
+    ("error_data", "field"),
+    [
+        ({"blame_field_specs": [["data[0][user_data][ph]"]]}, "user_data.ph"),
+        ('{"blame_field_specs":[["data[3][user_data][fbp]"]]}', "user_data.fbp"),
+        ({"blame_field_specs": [["data", "user_data.em"]]}, "user_data.em"),
+        ({"blame_field_specs": [["data[0][custom_data][value]"]]}, ""),
+        ({"blame_field_specs": [["data[0][user_data]"]]}, ""),
+        ({"blame_field_specs": "user_data"}, ""),
+        ({"blame_field_specs": [[[[[["user_data[em]"]]]]]]}, ""),
+        ("not JSON", ""),
+        (7, ""),
+    ],
+)
+def test_the_match_key_meta_blames_is_read_from_the_error(error_data: object, field: str) -> None:
+    assert answered(400, 100, 2804019, error_data=error_data).blame == field
+
+
+def test_only_a_rejected_event_has_a_field_to_blame() -> None:
+    blaming = {"blame_field_specs": [["data[0][user_data][ph]"]]}
+
+    assert answered(401, 190, error_data=blaming).blame == ""
+
+
+def test_an_event_without_the_blamed_field_is_otherwise_the_same() -> None:
+    body = b'{"event_name":"Lead","user_data":{"fbc":"x","em":["y"]},"custom_data":{"fbc":1}}'
+
+    left = capi.without(body, "user_data.fbc")
+
+    assert left is not None
+    assert json.loads(left) == {
+        "event_name": "Lead",
+        "user_data": {"em": ["y"]},
+        "custom_data": {"fbc": 1},
+    }
+    assert capi.without(body, "user_data.ph") is None
+    assert capi.without(body, "app_data.fbc") is None
+
+
+# --- headers ---------------------------------------------------------------------------------
+
+BUSINESS = json.dumps(
+    {"123": [{"type": "ads_management", "call_count": 88, "estimated_time_to_regain_access": 7}]}
+)
+
+
+@pytest.mark.parametrize(
+    ("headers", "usage"),
+    [
+        ({}, (0, 0)),
+        ({"x-app-usage": '{"call_count":28,"total_time":25,"total_cputime":76}'}, (76, 0)),
+        ({"x-ad-account-usage": '{"acc_id_util_pct":9.67,"reset_time_duration":100}'}, (9, 0)),
+        ({"x-business-use-case-usage": BUSINESS}, (88, 7 * 60_000)),
+        (
+            {"x-app-usage": '{"call_count":10}', "x-business-use-case-usage": BUSINESS},
+            (88, 420_000),
+        ),
+        ({"x-app-usage": "rubbish"}, (0, 0)),
+        ({"x-app-usage": '{"call_count":"100"}'}, (0, 0)),
+        ({"x-app-usage": "[" * 5000}, (0, 0)),
+    ],
+)
+def test_the_usage_headers_are_read(headers: dict[str, str], usage: tuple[int, int]) -> None:
+    assert capi.usage_of(headers) == usage
+    assert capi.classify(200, headers, b'{"events_received":5}', 5).usage == usage[0]
+
+
+def test_a_throttle_waits_as_long_as_meta_says() -> None:
+    headers = {"x-business-use-case-usage": BUSINESS}
+
+    assert answered(400, 80_004, headers=headers).wait_ms == 420_000
+    assert answered(400, 80_004).wait_ms == 0
+
+
+def test_a_version_about_to_go_is_said() -> None:
+    headers = {"x-ad-api-version-warning": "The call has been auto-upgraded to v27.0"}
+
+    verdict = capi.classify(200, headers, b'{"events_received":5}', 5)
+
+    assert "v27.0" in verdict.version_warning
+
+
+def test_the_trace_of_an_answer_without_one_is_in_its_headers() -> None:
+    assert capi.classify(502, {"x-fb-trace-id": "Tr"}, b"", 5).trace == "Tr"
+
+
+# --- shapes ----------------------------------------------------------------------------------
 
 
 def test_an_unknown_code_that_calls_itself_transient_is_retried() -> None:
@@ -202,7 +328,7 @@ def test_an_unknown_code_that_calls_itself_transient_is_retried() -> None:
 def test_a_200_with_an_error_is_judged_by_the_error() -> None:
     body = b'{"events_received":5,"error":{"message":"x","code":190}}'
 
-    assert capi.classify(200, body, 5).fate is Fate.PAUSE
+    assert capi.classify(200, {}, body, 5).fate is Fate.PAUSE
 
 
 @pytest.mark.parametrize(
@@ -221,35 +347,41 @@ def test_a_200_with_an_error_is_judged_by_the_error() -> None:
 )
 def test_an_errors_optional_fields_may_be_missing(body: bytes) -> None:
     # Taken for no answer of Meta's a 400 would be the end of the events.
-    assert capi.classify(400, body, 5).fate is Fate.PAUSE
+    assert capi.classify(400, {}, body, 5).fate is Fate.PAUSE
 
 
-@pytest.mark.parametrize("status", [400, 401, 403, 404, 405, 413])
+@pytest.mark.parametrize("status", [302, 400, 401, 403, 404, 405, 407, 408])
 @pytest.mark.parametrize("body", [b"", b"<html>no</html>", b"{}", b'{"error":"text"}'])
-def test_another_4xx_is_the_end(status: int, body: bytes) -> None:
-    assert capi.classify(status, body, 5).fate is Fate.DEAD
+def test_what_is_not_metas_answer_ends_nothing(status: int, body: bytes) -> None:
+    # A proxy in between, or a wrong address: no reason to give an event up.
+    verdict = capi.classify(status, {}, body, 5)
+
+    assert (verdict.fate, verdict.ambiguous) == (Fate.RETRY, False)
+
+
+def test_too_large_for_something_in_between_is_split() -> None:
+    assert capi.classify(413, {}, b"<html>", 5).fate is Fate.SPLIT
 
 
 def test_too_many_requests_without_an_answer_of_metas_waits() -> None:
-    verdict = capi.classify(429, b"slow down", 5)
+    verdict = capi.classify(429, {}, b"slow down", 5)
 
-    assert verdict.fate is Fate.RETRY
-    assert verdict.again_ms >= 60_000
+    assert (verdict.fate, verdict.lane) == (Fate.RETRY, True)
 
 
 def test_the_reason_has_the_numbers_support_asks_for() -> None:
     assert "100/2804050" in answered(400, 100, 2804050).reason
 
 
-def test_no_answer_at_all_is_retried() -> None:
-    assert capi.unreachable("network: ConnectError") == Verdict(
-        fate=Fate.RETRY, reason="network: ConnectError"
+@pytest.mark.parametrize("ambiguous", [True, False])
+def test_no_answer_at_all_is_retried(ambiguous: bool) -> None:
+    assert capi.unreachable("network: ConnectError", ambiguous=ambiguous) == Verdict(
+        fate=Fate.RETRY, reason="network: ConnectError", ambiguous=ambiguous
     )
 
 
-def test_no_token_pauses_and_waits() -> None:
-    assert capi.no_token().fate is Fate.PAUSE
-    assert capi.no_token().again_ms > 0
+def test_no_token_pauses_the_pixel() -> None:
+    assert (capi.no_token().fate, capi.no_token().lane) == (Fate.PAUSE, True)
 
 
 JSON = st.recursive(
@@ -272,7 +404,7 @@ JSON = st.recursive(
     sent=st.integers(1, 1000),
 )
 def test_whatever_is_answered_gets_a_verdict(status: int, body: bytes, sent: int) -> None:
-    verdict = capi.classify(status, body, sent)
+    verdict = capi.classify(status, {}, body, sent)
 
     if verdict.fate is Fate.DELIVERED:
         assert status == 200

@@ -5,9 +5,11 @@ from pathlib import Path
 import pytest
 
 from gateway import config
-from gateway.config import KEYS, META_GRAPH_URL, SANDBOX_PIXEL, Secret, Settings
+from gateway.config import SANDBOX_PIXEL, Pixel, Settings, Site
 from gateway.consent import Policy
 from gateway.errors import SettingsError
+from gateway.keys import KEYS, META_GRAPH_URL
+from gateway.secret import Secret
 
 PIXEL = "1234567890123456"
 HIDDEN = "hunter2-hidden"
@@ -30,6 +32,23 @@ def of_file(tmp_path: Path, text: str, **environ: str) -> Settings:
     return config.load(environ, file=written(tmp_path, text))
 
 
+def only(settings: Settings) -> Site:
+    (site,) = settings.sites
+    return site
+
+
+def pixel_of(settings: Settings) -> Pixel:
+    (pixel,) = settings.pixels
+    return pixel
+
+
+def setting(settings: Settings, name: str) -> object:
+    """A setting by its key, which may be the one site's."""
+    if name == "site_hosts":
+        return only(settings).hosts
+    return getattr(only(settings) if hasattr(only(settings), name) else settings, name)
+
+
 def refusal(tmp_path: Path, text: str = "", **environ: str) -> str:
     with pytest.raises(SettingsError) as raised:
         of_file(tmp_path, text, **environ)
@@ -42,18 +61,21 @@ def refusal(tmp_path: Path, text: str = "", **environ: str) -> str:
 def test_nothing_set_is_the_sandbox_on_the_loopback() -> None:
     settings = config.load({})
 
-    assert settings.pixel.sandbox
-    assert settings.pixel.id == SANDBOX_PIXEL
+    assert pixel_of(settings).sandbox
+    assert pixel_of(settings).id == SANDBOX_PIXEL
     assert (settings.host, settings.port) == ("127.0.0.1", 8000)
     assert (settings.admin_host, settings.admin_port) == ("127.0.0.1", 8001)
     assert settings.store_path == Path.cwd() / "data" / "gateway.db"
     assert settings.data_dir == Path.cwd() / "data"
-    assert settings.consent is Policy.OPT_OUT
+    assert only(settings).consent is Policy.OPT_OUT
     assert (settings.graph_url, settings.graph_version) == (META_GRAPH_URL, "v26.0")
     assert settings.rate_per_second == 10
     assert settings.browser_events is None
-    assert settings.site_hosts == settings.trusted_proxies == ()
-    assert settings.api_key is settings.admin_password is settings.slug is None
+    assert only(settings).hosts == settings.trusted_proxies == ()
+    assert settings.api_key is settings.admin_password is only(settings).slug is None
+    assert only(settings).name == ""
+    assert settings.file is None
+    assert settings.files == ()
 
 
 def test_options_go_over_environment_over_file_over_default(tmp_path: Path) -> None:
@@ -83,16 +105,16 @@ def test_the_names_of_the_seed_guide_work(tmp_path: Path) -> None:
         {"FB_PIXEL_ID": PIXEL, "FB_ACCESS_TOKEN": HIDDEN, "FB_TEST_EVENT_CODE": "TEST1"}
     )
 
-    assert settings.pixel.id == PIXEL
-    assert settings.pixel.access_token == HIDDEN
-    assert settings.pixel.test_event_code == "TEST1"
-    assert not settings.pixel.sandbox
+    assert pixel_of(settings).id == PIXEL
+    assert pixel_of(settings).access_token == HIDDEN
+    assert pixel_of(settings).test_event_code == "TEST1"
+    assert not pixel_of(settings).sandbox
 
 
 def test_our_own_names_go_over_the_seed_guides() -> None:
     settings = config.load({"FB_PIXEL_ID": "11111", "GATEWAY_PIXEL_ID": "22222"})
 
-    assert settings.pixel.id == "22222"
+    assert pixel_of(settings).id == "22222"
 
 
 def test_an_empty_variable_is_not_set(tmp_path: Path) -> None:
@@ -106,8 +128,8 @@ def test_other_programs_variables_are_none_of_ours() -> None:
 @pytest.mark.parametrize(
     ("variable", "read"),
     [
-        ("FB_ACCESS_TOKEN_FILE", lambda s: s.pixel.access_token),
-        ("GATEWAY_ACCESS_TOKEN_FILE", lambda s: s.pixel.access_token),
+        ("FB_ACCESS_TOKEN_FILE", lambda s: pixel_of(s).access_token),
+        ("GATEWAY_ACCESS_TOKEN_FILE", lambda s: pixel_of(s).access_token),
         ("GATEWAY_API_KEY_FILE", lambda s: s.api_key),
         ("GATEWAY_ADMIN_PASSWORD_FILE", lambda s: s.admin_password),
     ],
@@ -171,18 +193,18 @@ pixels = [{{id = "{PIXEL}", access_token = "{HIDDEN}", test_event_code = "TEST1"
 def test_a_site_table_is_the_same_as_the_flat_keys(tmp_path: Path) -> None:
     settings = of_file(tmp_path, SITE)
 
-    assert settings.site_hosts == ("shop.example", "www.shop.example")
-    assert settings.slug == "k3vq8w2mzp"
-    assert settings.cookie_domain == "shop.example"
-    assert settings.consent is Policy.REQUIRED
-    assert settings.default_country == "de"
-    assert settings.pixel.id == PIXEL
-    assert settings.pixel.access_token == HIDDEN
-    assert settings.pixel.test_event_code == "TEST1"
+    assert only(settings).hosts == ("shop.example", "www.shop.example")
+    assert only(settings).slug == "k3vq8w2mzp"
+    assert only(settings).cookie_domain == "shop.example"
+    assert only(settings).consent is Policy.REQUIRED
+    assert only(settings).default_country == "de"
+    assert pixel_of(settings).id == PIXEL
+    assert pixel_of(settings).access_token == HIDDEN
+    assert pixel_of(settings).test_event_code == "TEST1"
 
 
 def test_the_environment_goes_over_the_site_table(tmp_path: Path) -> None:
-    assert of_file(tmp_path, SITE, FB_PIXEL_ID="99999").pixel.id == "99999"
+    assert pixel_of(of_file(tmp_path, SITE, FB_PIXEL_ID="99999")).id == "99999"
 
 
 @pytest.mark.parametrize(
@@ -192,7 +214,6 @@ def test_the_environment_goes_over_the_site_table(tmp_path: Path) -> None:
         ("[site]\nhosts = []", "site"),
         ("site = [5]", "site"),
         ("[[site]]\n[[site]]", "site"),
-        ('[[site]]\npixels = [{id = "11111"}, {id = "22222"}]', "site"),
         ("[[site]]\npixels = 5", "site.pixels"),
         ("[[site]]\npixels = [5]", "site.pixels"),
         (f'[[site]]\npixels = "{HIDDEN}"', "site.pixels"),
@@ -207,6 +228,389 @@ def test_a_site_table_of_another_shape_is_refused(tmp_path: Path, text: str, nam
 
     assert named in said
     assert HIDDEN not in said
+
+
+# --- several sites and pixels ----------------------------------------------------------------
+
+SITES = f"""
+consent = "required"
+default_country = "DE"
+cookie_domain = "top.example"
+
+[[site]]
+hosts = ["shop.example", "shop.test"]
+slug = "k3vq8w2mzp"
+cookie_domain = "shop.example"
+consent = "off"
+default_country = "FR"
+pixels = [
+    {{id = "11111", access_token = "{HIDDEN}-1", test_event_code = "TEST1"}},
+    {{id = 22222}},
+]
+
+[[site]]
+hosts = ["blog.example"]
+
+[[site.pixels]]
+id = "33333"
+access_token_file = "TOKEN_FILE"
+"""
+
+
+def token_file(tmp_path: Path, token: str = f"{HIDDEN}-3") -> Path:
+    path = tmp_path / "token"
+    path.write_text(f"{token}\n")
+    return path
+
+
+def several(tmp_path: Path, **environ: str) -> Settings:
+    text = SITES.replace("TOKEN_FILE", str(token_file(tmp_path)))
+    return of_file(tmp_path, text, **environ)
+
+
+def test_several_sites_have_their_own_values_and_pixels(tmp_path: Path) -> None:
+    shop, blog = several(tmp_path).sites
+
+    assert shop == Site(
+        name="shop.example",
+        hosts=("shop.example", "shop.test"),
+        pixels=(
+            Pixel(
+                id="11111",
+                access_token=Secret(f"{HIDDEN}-1"),
+                test_event_code="TEST1",
+                sandbox=False,
+            ),
+            Pixel(id="22222", access_token=None, test_event_code=None, sandbox=False),
+        ),
+        slug="k3vq8w2mzp",
+        cookie_domain="shop.example",
+        consent=Policy.OFF,
+        default_country="fr",
+    )
+    assert blog.name == "blog.example"
+    assert [(pixel.id, pixel.access_token) for pixel in blog.pixels] == [("33333", f"{HIDDEN}-3")]
+
+
+def test_what_a_site_does_not_say_the_whole_file_says(tmp_path: Path) -> None:
+    _, blog = several(tmp_path).sites
+
+    assert blog.consent is Policy.REQUIRED
+    assert blog.default_country == "de"
+    assert blog.cookie_domain == "top.example"
+    assert blog.slug is None
+
+
+def test_what_nobody_says_of_a_site_is_the_default(tmp_path: Path) -> None:
+    text = """
+[[site]]
+hosts = ["a.example"]
+pixels = [{id = "11111"}]
+[[site]]
+hosts = ["b.example"]
+pixels = [{id = "22222"}]
+"""
+    for site in of_file(tmp_path, text).sites:
+        assert site.consent is Policy.OPT_OUT
+        assert site.slug is site.cookie_domain is site.default_country is None
+
+
+def test_the_environment_is_the_default_of_every_site_that_says_nothing(tmp_path: Path) -> None:
+    shop, blog = several(tmp_path, GATEWAY_CONSENT="opt-out", GATEWAY_PORT="9").sites
+
+    assert (shop.consent, blog.consent) == (Policy.OFF, Policy.OPT_OUT)
+
+
+def test_every_pixel_is_there_once_whichever_sites_share_it(tmp_path: Path) -> None:
+    text = """
+[[site]]
+hosts = ["a.example"]
+pixels = [{id = "11111", access_token = "t"}, {id = "22222"}]
+[[site]]
+hosts = ["b.example"]
+pixels = [{id = "11111", access_token = "t"}]
+"""
+    assert [pixel.id for pixel in of_file(tmp_path, text).pixels] == ["11111", "22222"]
+
+
+def test_the_sandbox_takes_every_pixel_of_every_site(tmp_path: Path) -> None:
+    settings = several(tmp_path, GATEWAY_SANDBOX="true")
+
+    assert settings.sandbox
+    assert {pixel.lane for pixel in settings.pixels} == {
+        "sandbox-11111",
+        "sandbox-22222",
+        "sandbox-33333",
+    }
+    assert all(pixel.access_token == "sandbox" for pixel in settings.pixels)
+    assert not several(tmp_path).sandbox
+
+
+def test_one_site_with_several_pixels_keeps_the_path_it_had_with_one(tmp_path: Path) -> None:
+    one = '[[site]]\nhosts = ["a.example"]\npixels = [{id = "11111"}]'
+    two = '[[site]]\nhosts = ["a.example"]\npixels = [{id = "11111"}, {id = "22222"}]'
+
+    # The derived path follows from the name: another pixel must not break the tag on every page.
+    assert only(of_file(tmp_path, one)).name == only(of_file(tmp_path, two)).name == ""
+
+
+def test_the_files_are_the_settings_and_every_secrets_file(tmp_path: Path) -> None:
+    key = tmp_path / "key"
+    key.write_text("key")
+
+    settings = several(tmp_path, GATEWAY_API_KEY_FILE=str(key))
+
+    assert settings.file == tmp_path / "settings.toml"
+    assert set(settings.files) == {tmp_path / "settings.toml", tmp_path / "token", key}
+
+
+def test_the_files_are_absolute_and_the_named_one_is_kept(tmp_path: Path) -> None:
+    Path("gateway.toml").write_text("port = 3")
+    Path("other.toml").write_text("port = 4")
+
+    assert config.load({}).file is None
+    assert config.load({}).files == (Path.cwd() / "gateway.toml",)
+    by_variable = config.load({"GATEWAY_CONFIG": "other.toml"})
+    assert by_variable.file == Path("other.toml")
+    assert by_variable.files == (Path.cwd() / "other.toml",)
+
+
+def two_sites(first: str, second: str) -> str:
+    return f"[[site]]\n{first}\n[[site]]\n{second}"
+
+
+ONE = 'pixels = [{id = "11111"}]'
+TWO = 'pixels = [{id = "22222"}]'
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        pytest.param(
+            two_sites(
+                f'hosts = ["a.example"]\nslug = "k3vq8w2mzp"\n{ONE}',
+                f'hosts = ["b.example"]\nslug = "k3vq8w2mzp"\n{TWO}',
+            ),
+            "two sites have the slug k3vq8w2mzp",
+            id="one slug",
+        ),
+        pytest.param(
+            two_sites(
+                f'hosts = ["x.example", "a.example"]\n{ONE}', f'hosts = ["A.example."]\n{TWO}'
+            ),
+            "two sites have the host a.example",
+            id="one host",
+        ),
+        pytest.param(
+            two_sites(
+                f'hosts = ["a.example"]\npixels = [{{id = "11111", access_token = "{HIDDEN}"}}]',
+                f'hosts = ["b.example"]\npixels = [{{id = "11111", access_token = "{HIDDEN}2"}}]',
+            ),
+            "the pixel 11111 has two access tokens",
+            id="two tokens",
+        ),
+        pytest.param(
+            two_sites(
+                f'hosts = ["a.example"]\npixels = [{{id = "11111", access_token = "{HIDDEN}"}}]',
+                f'hosts = ["b.example"]\n{ONE}',
+            ),
+            "the pixel 11111 has two access tokens",
+            id="a token here and none there",
+        ),
+        pytest.param(
+            two_sites(
+                'hosts = ["a.example"]\npixels = [{id = "11111", test_event_code = "T1"}]',
+                'hosts = ["b.example"]\npixels = [{id = "11111", test_event_code = "T2"}]',
+            ),
+            "the pixel 11111 has two test event codes",
+            id="two test codes",
+        ),
+        pytest.param(
+            '[[site]]\npixels = [{id = "11111"}, {id = "11111"}]',
+            "site.pixels: a pixel is there twice",
+            id="a pixel twice in one site",
+        ),
+        pytest.param(two_sites(ONE, TWO), "site.hosts: ", id="two sites that nothing tells apart"),
+        pytest.param(
+            two_sites(f'hosts = ["a.example"]\n{ONE}', 'hosts = ["b.example"]'),
+            "site.pixels: ",
+            id="a site without pixels beside another",
+        ),
+    ],
+)
+def test_sites_that_cannot_be_told_apart_are_refused(tmp_path: Path, text: str, said: str) -> None:
+    refused = refusal(tmp_path, text)
+
+    assert said in refused
+    assert HIDDEN not in refused
+
+
+def test_sites_without_hosts_are_told_apart_by_their_slugs(tmp_path: Path) -> None:
+    text = two_sites(f'slug = "k3vq8w2mzp"\n{ONE}', f'slug = "z9xw8v7t"\n{TWO}')
+
+    assert [site.slug for site in of_file(tmp_path, text).sites] == ["k3vq8w2mzp", "z9xw8v7t"]
+
+
+def test_a_site_may_name_a_host_twice(tmp_path: Path) -> None:
+    text = two_sites(f'hosts = ["a.example", "A.example"]\n{ONE}', f'hosts = ["b.example"]\n{TWO}')
+
+    assert [site.name for site in of_file(tmp_path, text).sites] == ["a.example", "b.example"]
+
+
+PLAIN = [
+    ("pixel_id", "'99999'"),
+    ("access_token", f"'{HIDDEN}'"),
+    ("test_event_code", "'TEST9'"),
+    ("slug", "'k3vq8w2mzp'"),
+    ("site_hosts", "['z.example']"),
+]
+
+
+@pytest.mark.parametrize(("name", "value"), PLAIN)
+@pytest.mark.parametrize(
+    "sites",
+    [
+        '[[site]]\npixels = [{id = "11111"}, {id = "22222"}]',
+        two_sites(f'hosts = ["a.example"]\n{ONE}', f'hosts = ["b.example"]\n{TWO}'),
+    ],
+    ids=["two pixels", "two sites"],
+)
+def test_a_plain_key_is_refused_where_it_could_be_anyones(
+    tmp_path: Path, name: str, value: str, sites: str
+) -> None:
+    said = refusal(tmp_path, f"{name} = {value}\n{sites}")
+
+    assert f": {name}: with several pixels it belongs into [[site]]" in said
+    assert HIDDEN not in said
+
+
+@pytest.mark.parametrize(
+    "variable",
+    [
+        *("FB_PIXEL_ID", "GATEWAY_PIXEL_ID", "FB_ACCESS_TOKEN", "GATEWAY_ACCESS_TOKEN"),
+        *("FB_ACCESS_TOKEN_FILE", "GATEWAY_ACCESS_TOKEN_FILE", "FB_TEST_EVENT_CODE"),
+    ],
+)
+def test_one_pixels_variable_is_refused_where_it_could_be_anyones(
+    tmp_path: Path, variable: str
+) -> None:
+    # A token would otherwise go out with every pixel that has none of its own.
+    value = str(token_file(tmp_path)) if variable.endswith("_FILE") else "12345"
+
+    said = refusal(
+        tmp_path, '[[site]]\npixels = [{id = "11111"}, {id = "22222"}]', **{variable: value}
+    )
+
+    assert said == f"{variable}: with several pixels it belongs into [[site]]"
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "field", "expected"),
+    [
+        ("FB_ACCESS_TOKEN", "other", "access_token", "other"),
+        ("FB_TEST_EVENT_CODE", "TEST9", "test_event_code", "TEST9"),
+        ("GATEWAY_SITE_HOSTS", "z.example", "hosts", ("z.example",)),
+        ("GATEWAY_SLUG", "z9xw8v7t", "slug", "z9xw8v7t"),
+        ("GATEWAY_COOKIE_DOMAIN", "z.example", "cookie_domain", "z.example"),
+        ("GATEWAY_CONSENT", "off", "consent", Policy.OFF),
+        ("GATEWAY_DEFAULT_COUNTRY", "fr", "default_country", "fr"),
+    ],
+)
+def test_the_environment_goes_over_every_key_of_one_site_with_one_pixel(
+    tmp_path: Path, variable: str, value: str, field: str, expected: object
+) -> None:
+    settings = of_file(tmp_path, SITE, **{variable: value})
+
+    site, pixel = only(settings), pixel_of(settings)
+    assert getattr(pixel if hasattr(pixel, field) else site, field) == expected
+
+
+def test_one_pixel_may_have_its_token_in_a_file(tmp_path: Path) -> None:
+    path = token_file(tmp_path)
+
+    settings = of_file(
+        tmp_path, f'[[site]]\npixels = [{{id = "11111", access_token_file = "{path}"}}]'
+    )
+
+    assert pixel_of(settings).access_token == f"{HIDDEN}-3"
+    assert path in settings.files
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        ("consent = 'yes'", "site.consent: expected"),
+        ("hosts = ['https://x']", "site.hosts: expected"),
+        ("hosts = 5", "site.hosts: expected"),
+        ("slug = 'abc1'", "site.slug: expected"),
+        ("cookie_domain = 'a b'", "site.cookie_domain: expected"),
+        ("default_country = 'XX'", "site.default_country: expected"),
+        ("pixels = [{id = 'abc'}]", "site.pixels.id: expected"),
+        ("pixels = [{access_token = 'hunter2-hidden'}]", "site.pixels.id: expected"),
+        ("pixels = [{id = 11111, access_token = ''}]", "site.pixels.access_token: expected"),
+        (
+            "pixels = [{id = 11111, access_token = ['hunter2-hidden']}]",
+            "site.pixels.access_token: expected",
+        ),
+        ("pixels = [{id = 11111, test_event_code = 5}]", "site.pixels.test_event_code: expected"),
+        (
+            "pixels = [{id = 11111, access_token_file = '/nowhere/at-all'}]",
+            "site.pixels.access_token_file: the file cannot be read",
+        ),
+        (
+            "pixels = [{id = 11111, access_token_file = ['hunter2-hidden']}]",
+            "site.pixels.access_token_file: ",
+        ),
+        (
+            'pixels = [{id = 11111, access_token_file = "a\\u0000b"}]',
+            "site.pixels.access_token_file: the file cannot be read",
+        ),
+        ("site_hosts = ['a']", "site.site_hosts is not a setting; did you mean hosts?"),
+        ("pixel_id = 11111", "site.pixel_id is not a setting; did you mean pixels?"),
+        ("pixel = [{id = 11111}]", "site.pixel is not a setting; did you mean pixels?"),
+        ("pixels = [{pixel_id = 11111}]", "site.pixels.pixel_id is not a setting"),
+        (
+            "pixels = [{id = 11111, token = 'hunter2-hidden'}]",
+            "site.pixels.token is not a setting",
+        ),
+        (
+            "pixels = [{id = 11111, access_tokn = 'hunter2-hidden'}]",
+            "site.pixels.access_tokn is not a setting; did you mean access_token?",
+        ),
+        (
+            "pixels = [{id = 11111, access_token_fil = 'hunter2-hidden'}]",
+            "site.pixels.access_token_fil is not a setting; did you mean access_token_file?",
+        ),
+    ],
+)
+def test_a_refusal_names_the_sites_key_as_it_was_written(
+    tmp_path: Path, text: str, named: str
+) -> None:
+    said = refusal(tmp_path, f"[[site]]\n{text}")
+
+    assert f"settings.toml: {named}" in said
+    assert HIDDEN not in said
+    assert "\n" not in said
+
+
+def test_a_mistyped_site_table_is_told_its_name(tmp_path: Path) -> None:
+    said = refusal(tmp_path, f"[[sites]]\n{ONE}")
+
+    assert said.endswith("sites is not a setting; did you mean site?")
+
+
+@pytest.mark.parametrize("content", [b"", b" \n", b"\xff\xfe"], ids=["empty", "blank", "no text"])
+def test_a_token_file_without_a_token_is_refused(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "token"
+    path.write_bytes(content)
+
+    said = refusal(tmp_path, f'[[site]]\npixels = [{{id = "11111", access_token_file = "{path}"}}]')
+
+    assert "site.pixels.access_token_file: " in said
+
+
+def test_no_token_of_any_site_is_in_a_repr(tmp_path: Path) -> None:
+    assert HIDDEN not in repr(several(tmp_path))
 
 
 # --- unknown and impossible ------------------------------------------------------------------
@@ -254,6 +658,7 @@ BAD: list[tuple[str, list[str]]] = [
     ("consent", ["'yes'", "true", "[]", "''"]),
     ("browser_events", ["5", "[5]", "{}"]),
     ("default_country", ["'XX'", "'Germany'", "49", "[]"]),
+    ("limited_data_use", ["'on'", "true", "5", "['states']", "''"]),
     ("hash_alternates", ["'maybe'", "2"]),
     (
         "graph_url",
@@ -340,6 +745,7 @@ GOOD: list[tuple[str, str, object]] = [
     ("GATEWAY_CONSENT", "off", Policy.OFF),
     ("GATEWAY_BROWSER_EVENTS", "PageView,Lead", frozenset({"PageView", "Lead"})),
     ("GATEWAY_DEFAULT_COUNTRY", "de", "de"),
+    ("GATEWAY_LIMITED_DATA_USE", "states", "states"),
     ("GATEWAY_HASH_ALTERNATES", "FALSE", False),
     ("GATEWAY_GRAPH_URL", "http://127.0.0.1:9/", "http://127.0.0.1:9"),
     ("GATEWAY_GRAPH_VERSION", "v27.0", "v27.0"),
@@ -357,7 +763,7 @@ GOOD: list[tuple[str, str, object]] = [
 def test_a_variable_is_read_to_its_final_value(variable: str, text: str, value: object) -> None:
     settings = config.load({variable: text})
 
-    assert getattr(settings, variable.removeprefix("GATEWAY_").lower()) == value
+    assert setting(settings, variable.removeprefix("GATEWAY_").lower()) == value
 
 
 # --- pixel, token, sandbox -------------------------------------------------------------------
@@ -370,7 +776,7 @@ def test_a_token_without_a_pixel_stops_the_start() -> None:
 
 
 def test_a_pixel_without_a_token_waits_and_is_never_sandboxed() -> None:
-    pixel = config.load({"FB_PIXEL_ID": PIXEL}).pixel
+    pixel = pixel_of(config.load({"FB_PIXEL_ID": PIXEL}))
 
     assert not pixel.sandbox
     assert pixel.access_token is None
@@ -389,7 +795,7 @@ def test_a_pixel_without_a_token_waits_and_is_never_sandboxed() -> None:
 def test_a_forced_sandbox_never_has_the_real_token_and_a_lane_of_its_own(
     environ: dict[str, str], lane: str
 ) -> None:
-    pixel = config.load({**environ, "GATEWAY_SANDBOX": "true"}).pixel
+    pixel = pixel_of(config.load({**environ, "GATEWAY_SANDBOX": "true"}))
 
     assert pixel.sandbox
     assert pixel.lane == lane
@@ -421,7 +827,7 @@ def test_every_key_says_what_it_is_about_and_its_default_can_be_had() -> None:
 
 
 def test_a_secret_is_only_seen_when_it_is_revealed() -> None:
-    secret = config.Secret("s3cret")
+    secret = Secret("s3cret")
     assert "s3cret" not in f"{secret} {secret!r} {secret!s}" + "%s" % secret + str(secret)  # noqa: UP031
     assert secret.reveal() == "s3cret"
     assert type(secret.reveal()) is str

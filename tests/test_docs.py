@@ -6,7 +6,7 @@ from pathlib import Path
 import click
 import pytest
 
-from gateway import cli, config, metrics
+from gateway import cli, config, keys, metrics
 from gateway.outcome import Outcome
 
 ROOT = Path(__file__).parent.parent
@@ -15,16 +15,42 @@ TEXT = "\n".join(page.read_text(encoding="utf-8") for page in PAGES)
 
 
 def test_the_example_file_is_what_the_code_would_write() -> None:
-    assert (ROOT / "config" / "gateway.example.toml").read_text() == config.example()
+    assert (ROOT / "config" / "gateway.example.toml").read_text() == keys.example()
+
+
+def commented_in(text: str) -> list[str]:
+    return [line[1:] for line in text.splitlines() if re.match(r"#(\w+ = |\[\[)", line)]
 
 
 def test_the_example_file_is_valid_with_everything_commented_in(tmp_path: Path) -> None:
-    lines = config.example().splitlines()
-    keys = [line[1:] for line in lines if re.match(r"#\w+ = ", line)]
+    plain, _, _ = keys.example().partition("#[[site]]")
+    lines = commented_in(plain)
     file = tmp_path / "gateway.toml"
-    file.write_text("\n".join(keys))
-    assert len(keys) == len(config.KEYS)
-    assert config.load({}, file=file).pixel.id == "1234567890123456"
+    file.write_text("\n".join(lines))
+    assert len(lines) == len(keys.KEYS)
+    assert config.load({}, file=file).pixels[0].id == "1234567890123456"
+
+
+def test_the_example_files_sites_are_valid_beside_what_may_stand_beside_them(
+    tmp_path: Path,
+) -> None:
+    token = tmp_path / "token"
+    token.write_text("hunter2")
+    plain, head, tables = keys.example().partition("#[[site]]")
+    site = commented_in(head + tables.replace("/run/secrets/second_token", str(token)))
+    elsewhere = {"pixel_id", "access_token", "test_event_code", "slug", "site_hosts"}
+    beside = [line for line in commented_in(plain) if line.split()[0] not in elsewhere]
+    file = tmp_path / "gateway.toml"
+    file.write_text("\n".join([*beside, *site]))
+
+    (only,) = config.load({}, file=file).sites
+
+    named = {line.split()[0] for line in site}
+    assert named == {"[[site]]", *keys.SITE_KEYS, "pixels"}
+    for key in (*keys.PIXEL_KEYS, keys.TOKEN_FILE):
+        assert re.search(rf"\b{key}\b", tables), key
+    assert len(only.pixels) == 2
+    assert only.pixels[1].access_token == "hunter2"
 
 
 @pytest.mark.parametrize("outcome", list(Outcome))

@@ -141,6 +141,56 @@ def test_opting_out_of_nothing_is_said_all_the_same() -> None:
     assert (sent["opt_out"], sent["data_processing_options"]) == (False, [])
 
 
+def limits_of(built: Built) -> tuple[object, object, object]:
+    sent = wire(built)
+    options = sent.get("data_processing_options")
+    country = sent.get("data_processing_options_country")
+    return options, country, sent.get("data_processing_options_state")
+
+
+@pytest.mark.parametrize("limited", [(1, 1000), (1, 1013), (0, 0)])
+def test_limited_data_use_is_said_when_the_event_says_nothing(limited: tuple[int, int]) -> None:
+    built = event.build(SENT, VISITOR, NOW, None, alternates=False, limited=limited)
+
+    assert limits_of(built) == (["LDU"], *limited)
+    assert validate.check(built.event, NOW) is None
+    assert limits_of(build()) == (None, None, None)
+
+
+@pytest.mark.parametrize(
+    ("said", "expected"),
+    [
+        pytest.param(Extras(data_processing_options=[]), ([], None, None), id="not limited"),
+        pytest.param(
+            Extras(
+                data_processing_options=["LDU"],
+                data_processing_options_country=1,
+                data_processing_options_state=1001,
+            ),
+            (["LDU"], 1, 1001),
+            id="another state",
+        ),
+        pytest.param(
+            Extras(
+                data_processing_options=["LDU"],
+                data_processing_options_country=0,
+                data_processing_options_state=0,
+            ),
+            (["LDU"], 0, 0),
+            id="left to Meta",
+        ),
+    ],
+)
+def test_limited_data_use_never_goes_over_what_the_event_says(
+    said: Extras, expected: tuple[object, object, object]
+) -> None:
+    sent = replace(SENT, extras=said)
+
+    built = event.build(sent, VISITOR, NOW, None, alternates=False, limited=(1, 1000))
+
+    assert limits_of(built) == expected
+
+
 def test_hashes_are_lists_without_repeats_and_legacy_keys_are_single() -> None:
     user = user_of(
         build(with_user(em=("a@x.example", "A@X.example ", "b@x.example"), f5first=("Johannes",)))

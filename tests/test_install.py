@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from gateway import config, install
-from gateway.config import Secret, Settings
+from gateway import config, install, keys
+from gateway.config import Settings, Site
 from gateway.errors import StoreUnwritable
+from gateway.secret import Secret
 
 SLUG = re.compile(r"(?=.*[0-9])(?=.*[g-z])[a-z][a-z0-9]{6,13}")
 # browser.md 3.4: no name may hold one of these; filter lists hunt for them.
@@ -20,6 +21,11 @@ def settings(tmp_path: Path) -> Settings:
     return config.load({"GATEWAY_STORE": f"sqlite:///{tmp_path}/data/gateway.db"})
 
 
+def only(settings: Settings) -> Site:
+    (site,) = settings.sites
+    return site
+
+
 def mode(path: Path) -> int:
     return path.stat().st_mode & 0o777
 
@@ -29,7 +35,7 @@ def test_two_thousand_slugs_obey_the_rule_and_are_all_different() -> None:
 
     for slug in slugs:
         assert SLUG.fullmatch(slug), slug
-        assert config.slug(slug) == slug
+        assert keys.slug(slug) == slug
         assert not any(word in slug for word in HUNTED), slug
     assert len(set(slugs)) == len(slugs)
     # One length for everybody would be a rule for a filter list.
@@ -38,6 +44,28 @@ def test_two_thousand_slugs_obey_the_rule_and_are_all_different() -> None:
 
 def test_a_secret_has_one_slug() -> None:
     assert install.derived_slug("a" * 64) == install.derived_slug("a" * 64)
+
+
+def test_every_site_of_an_install_has_a_slug_of_its_own() -> None:
+    names = ["", *(f"shop{n}.example" for n in range(2_000))]
+
+    slugs = [install.derived_slug("a" * 64, name) for name in names]
+
+    assert len(set(slugs)) == len(names)
+    assert all(SLUG.fullmatch(slug) for slug in slugs)
+    assert slugs == [install.derived_slug("a" * 64, name) for name in names]
+
+
+def test_a_sites_slug_is_the_one_that_is_set_else_by_its_name(settings: Settings) -> None:
+    made = install.open_install(settings)
+    plain = only(settings)
+    shop, blog = (replace(plain, name=name) for name in ("shop.example", "blog.example"))
+
+    assert made.slug_of(replace(shop, slug="k3vq8w2mzp")) == "k3vq8w2mzp"
+    assert made.slug_of(shop) == install.derived_slug(made.secret.reveal(), "shop.example")
+    assert len({made.slug_of(site) for site in (plain, shop, blog)}) == 3
+    # What else a site says is none of its path's business.
+    assert made.slug_of(replace(shop, hosts=("x.example",), pixels=())) == made.slug_of(shop)
 
 
 def test_the_first_open_makes_everything_and_announces_what_is_to_be_seen(
@@ -49,7 +77,7 @@ def test_the_first_open_makes_everything_and_announces_what_is_to_be_seen(
     assert dict(made.announced)["backend API key"] == made.api_key
     assert re.fullmatch(r"gwk_[0-9a-f]{8}_[\w-]{32}", made.api_key)
     assert re.fullmatch(r"[0-9a-f]{64}", made.secret)
-    assert made.slug == install.derived_slug(made.secret)
+    assert made.slug_of(only(settings)) == install.derived_slug(made.secret)
     assert re.fullmatch(r"_[a-z][a-z0-9]{4}", made.landing_cookie)
 
 
@@ -84,13 +112,14 @@ def test_the_password_is_kept_only_as_a_hash(settings: Settings) -> None:
 
 
 def test_what_is_set_by_hand_is_used_and_neither_kept_nor_announced(settings: Settings) -> None:
+    site = replace(only(settings), slug="k3vq8w2mzp")
     chosen = replace(
-        settings, api_key=Secret("own"), admin_password=Secret("pass word"), slug="k3vq8w2mzp"
+        settings, api_key=Secret("own"), admin_password=Secret("pass word"), sites=(site,)
     )
 
     made = install.open_install(chosen)
 
-    assert (made.api_key, made.slug, made.announced) == ("own", "k3vq8w2mzp", ())
+    assert (made.api_key, made.slug_of(site), made.announced) == ("own", "k3vq8w2mzp", ())
     assert made.admits("pass word")
     assert not made.admits("other")
     assert [path.name for path in settings.data_dir.iterdir()] == ["secret"]
@@ -101,7 +130,7 @@ def test_two_installs_have_nothing_in_common(settings: Settings, tmp_path: Path)
     two = install.open_install(replace(settings, store_path=tmp_path / "other" / "gateway.db"))
 
     assert one.secret != two.secret
-    assert one.slug != two.slug
+    assert one.slug_of(only(settings)) != two.slug_of(only(settings))
     assert one.landing_cookie != two.landing_cookie
     assert one.cli_key != two.cli_key
     assert one.api_key != two.api_key

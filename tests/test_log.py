@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from gateway import log
-from gateway.config import Secret
+from gateway.secret import Secret
 
 NASTY = "a\r\nb\x1b[31mc\x00d\u2028e\x85f"
 

@@ -179,3 +179,48 @@ def test_a_text_made_to_be_slow_is_not(text: str) -> None:
     # The suite's time limit is the judge: a search that goes back takes hours for these.
     assert privacy.clean_data({"x": text}, "custom_data") == ({"x": text}, ())
     assert privacy.clean_url(f"https://x.example/?{text}") == (f"https://x.example/?{text}", False)
+
+
+# --- Limited Data Use ------------------------------------------------------------------------
+
+# meta-contract.md 8.1, from Meta's "Data Processing Options".
+STATES = {
+    "CA": 1000,
+    "CO": 1001,
+    "CT": 1002,
+    "FL": 1003,
+    "OR": 1004,
+    "TX": 1005,
+    "MT": 1006,
+    "DE": 1007,
+    "NE": 1008,
+    "NH": 1009,
+    "NJ": 1010,
+    "MN": 1011,
+    "MD": 1012,
+    "RI": 1013,
+}
+# Codes that are also a state's, elsewhere: Calabria and Catamarca are not California.
+ELSEWHERE = [("it", "CA"), ("ca", "ON"), ("de", "Delaware"), ("", "CA"), ("", ""), ("us", "")]
+OTHER_STATES = [("us", "NY"), ("us", "WA"), ("us", "ca"), ("us", "California"), ("us", "PR")]
+
+
+@pytest.mark.parametrize(("state", "number"), STATES.items())
+@pytest.mark.parametrize("policy", ["states", "always"])
+def test_a_state_with_a_privacy_law_is_limited_by_its_number(
+    state: str, number: int, policy: str
+) -> None:
+    assert privacy.limited_data_use("us", state, policy) == (1, number)
+
+
+@pytest.mark.parametrize(("country", "region"), [*ELSEWHERE, *OTHER_STATES])
+def test_any_other_place_is_limited_only_always_and_left_to_meta(country: str, region: str) -> None:
+    assert privacy.limited_data_use(country, region, "states") is None
+    assert privacy.limited_data_use(country, region, "always") == (0, 0)
+
+
+@pytest.mark.parametrize(
+    ("country", "region"), [*(("us", s) for s in STATES), *ELSEWHERE, *OTHER_STATES]
+)
+def test_off_limits_nobody(country: str, region: str) -> None:
+    assert privacy.limited_data_use(country, region, "off") is None

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from gateway import config, snippet
-from gateway.config import Settings
+from gateway.config import Site
 from gateway.consent import Policy
 
 SLUG = "k3vq8w2mzp"
@@ -20,54 +20,63 @@ FORBIDDEN = (
 
 
 @pytest.fixture
-def settings() -> Settings:
-    return config.load({})
+def site() -> Site:
+    return config.load({}).sites[0]
 
 
-def rendered(settings: Settings, slug: str = SLUG) -> dict[str, object]:
+def rendered(site: Site, slug: str = SLUG) -> dict[str, object]:
     """What the script is called with."""
-    text = snippet.render(settings, slug).text.decode()
+    text = snippet.render(site, slug).text.decode()
     (found,) = re.findall(r"\((\{\"[^\n]*?\})\)", text)
     values: dict[str, object] = json.loads(found)
     return values
 
 
 @pytest.mark.parametrize("policy", list(Policy))
-def test_the_settings_are_rendered_in(settings: Settings, policy: Policy) -> None:
-    values = rendered(replace(settings, consent=policy))
+def test_the_settings_are_rendered_in(site: Site, policy: Policy) -> None:
+    values = rendered(replace(site, consent=policy))
 
     assert values["path"] == f"/{SLUG}"
     assert values["consent"] == policy.value
     assert values["name"] == "px"
 
 
-def test_nothing_is_left_to_render(settings: Settings) -> None:
-    text = snippet.render(settings, SLUG).text.decode()
+def test_each_site_is_rendered_with_its_own_path_and_policy(site: Site) -> None:
+    shop = rendered(replace(site, consent=Policy.REQUIRED), "k3vq8w2mzp")
+    blog = rendered(replace(site, consent=Policy.OFF), "z9xw8v7t")
+
+    assert (shop["path"], shop["consent"]) == ("/k3vq8w2mzp", "required")
+    assert (blog["path"], blog["consent"]) == ("/z9xw8v7t", "off")
+
+
+def test_nothing_is_left_to_render(site: Site) -> None:
+    text = snippet.render(site, SLUG).text.decode()
 
     assert "__SETTINGS__" not in text
     assert text.count(f'"/{SLUG}"') == 1
 
 
-def test_the_compressed_script_is_the_same_script(settings: Settings) -> None:
-    made = snippet.render(settings, SLUG)
+def test_the_compressed_script_is_the_same_script(site: Site) -> None:
+    made = snippet.render(site, SLUG)
 
     assert gzip.decompress(made.gzipped) == made.text
     assert len(made.gzipped) < len(made.text)
 
 
-def test_the_etag_follows_the_settings_and_nothing_else(settings: Settings) -> None:
-    made = snippet.render(settings, SLUG)
+def test_the_etag_follows_the_settings_and_nothing_else(site: Site) -> None:
+    made = snippet.render(site, SLUG)
 
     assert re.fullmatch(r'"[0-9a-f]{16}"', made.etag)
-    assert snippet.render(settings, SLUG) == made
-    assert snippet.render(replace(settings, port=9), SLUG).etag == made.etag
-    assert snippet.render(settings, "z9xw8v7t").etag != made.etag
-    required = replace(settings, consent=Policy.REQUIRED)
+    assert snippet.render(site, SLUG) == made
+    other = replace(site, name="x", hosts=("x.example",), pixels=(), default_country="de")
+    assert snippet.render(other, SLUG).etag == made.etag
+    assert snippet.render(site, "z9xw8v7t").etag != made.etag
+    required = replace(site, consent=Policy.REQUIRED)
     assert snippet.render(required, SLUG).etag != made.etag
 
 
-def test_no_secret_is_rendered(settings: Settings) -> None:
-    known = config.load(
+def test_no_secret_is_rendered() -> None:
+    (known,) = config.load(
         {
             "FB_PIXEL_ID": "1234567890123456",
             "FB_ACCESS_TOKEN": "hunter2-token",
@@ -75,7 +84,7 @@ def test_no_secret_is_rendered(settings: Settings) -> None:
             "GATEWAY_ADMIN_PASSWORD": "hunter2-password",
             "FB_TEST_EVENT_CODE": "TESTHUNTER2",
         }
-    )
+    ).sites
 
     text = snippet.render(known, SLUG).text
 

@@ -59,6 +59,7 @@ class Faults:
     pixels: frozenset[str] = frozenset()
     tokens: frozenset[str] | None = None  # accepted ones; None: any that is not empty
     poison: frozenset[str] = frozenset()  # event_ids that have their request refused
+    poison_field: str = ""  # they only do so with this key of user_data, which Graph then blames
     usage_percent: Annotated[int, msgspec.Meta(ge=0)] = 0
     version_warning: bool = False
 
@@ -242,8 +243,11 @@ class Sandbox:
             if refusal is not None:
                 return graph.refused(refusal)
             assert isinstance(event, dict)
-            if event.get("event_id") in self.faults.poison:
-                return graph.refused(Refusal(100, 2804019, "poison"))
+            blamed = self.faults.poison_field
+            if event.get("event_id") in self.faults.poison and (
+                not blamed or blamed in event["user_data"]
+            ):
+                return graph.refused(Refusal(100, 2804019, "poison"), blamed)
             good.append(event)
         return good
 
@@ -311,6 +315,8 @@ class Sandbox:
             told["error_subcode"] = error.subcode
         if error.user_message is not None:
             told |= {"error_user_title": error.message, "error_user_msg": error.user_message}
+        if error.blamed:
+            told["error_data"] = {"blame_field_specs": [[f"data[0][user_data][{error.blamed}]"]]}
         return Response(
             msgspec.json.encode({"error": told}),
             error.status,

@@ -56,6 +56,7 @@ class GraphError:
     type: str = "OAuthException"
     is_transient: bool = False
     user_message: str | None = None
+    blamed: str = ""  # a key of user_data, for error_data
 
 
 NO_TOKEN = GraphError(400, 104, "An access token is required to request this resource.")
@@ -104,12 +105,17 @@ def trace_id() -> str:
     return "A" + secrets.token_urlsafe(16)
 
 
-def refused(refusal: Refusal) -> GraphError:
+def refused(refusal: Refusal, blamed: str = "") -> GraphError:
     """Graph tells the reason in the user's message when there is a subcode, else in `message`."""
     if refusal.subcode is None:
         return GraphError(400, refusal.code, f"(#{refusal.code}) {refusal.message}")
     return GraphError(
-        400, refusal.code, "Invalid parameter", refusal.subcode, user_message=refusal.message
+        400,
+        refusal.code,
+        "Invalid parameter",
+        refusal.subcode,
+        user_message=refusal.message,
+        blamed=blamed,
     )
 
 

@@ -88,6 +88,8 @@ class Delivery:
     deadline_ms: int
     lease_ms: int
     """when the lease ends; proves the right to settle"""
+    doubt_ms: int = 0
+    """when an attempt first ended without saying whether it was counted; 0: never"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,6 +105,8 @@ class Settlement:
     reason: str = ""
     due_ms: int = 0
     count: bool = True
+    ambiguous: bool = False
+    """the attempt may have been counted by Meta"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -41,6 +41,7 @@ CREATE TABLE job (
     tries INTEGER NOT NULL DEFAULT 0,
     at INTEGER NOT NULL,
     deadline INTEGER NOT NULL,
+    doubt INTEGER NOT NULL DEFAULT 0, -- when Meta may first have counted it without saying so
     k BLOB NOT NULL,
     body BLOB NOT NULL
 );
@@ -97,7 +98,7 @@ ON CONFLICT (pixel, hour, outcome) DO UPDATE SET n = n + excluded.n;
 
 -- name: claim_due
 -- What is due of one pixel, oldest first; job_due has the rows in this order.
-SELECT id, tries + 1, at, deadline, body FROM job
+SELECT id, tries + 1, at, deadline, doubt, body FROM job
 WHERE pixel = ? AND due <= ? ORDER BY due, id LIMIT ?;
 
 -- name: claim_lease
@@ -106,7 +107,9 @@ UPDATE job SET due = ?1, tries = tries + 1 WHERE id = ?2;
 
 -- name: settle_retry
 -- Make a leased job due again. The attempt proves the lease even if a retry or a revival fell on its very millisecond.
-UPDATE job SET due = ?1, tries = ?2 WHERE id = ?3 AND due = ?4 AND tries = ?5;
+-- ?3 is when the attempt ended in doubt, or 0; the first such time stays.
+UPDATE job SET due = ?1, tries = ?2, doubt = CASE doubt WHEN 0 THEN ?3 ELSE doubt END
+WHERE id = ?4 AND due = ?5 AND tries = ?6;
 
 -- name: settle_delivered
 -- Remove a delivered job, whoever holds the lease by now: Meta has it.

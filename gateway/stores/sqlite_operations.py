@@ -107,7 +107,7 @@ def claim(
 ) -> list[Delivery]:
     deliveries: list[Delivery] = []
     size = 0
-    for ref, attempt, at_ms, deadline_ms, body in work.db.execute(
+    for ref, attempt, at_ms, deadline_ms, doubt_ms, body in work.db.execute(
         SQL["claim_due"], (pixel, now_ms, limit)
     ):
         size += len(body) + 1  # and the comma that joins it to the next
@@ -122,6 +122,7 @@ def claim(
                 accepted_ms=at_ms,
                 deadline_ms=deadline_ms,
                 lease_ms=lease_ms,
+                doubt_ms=doubt_ms,
             )
         )
     work.db.executemany(SQL["claim_lease"], [(lease_ms, d.ref) for d in deliveries])
@@ -137,7 +138,8 @@ def _settle(s: Settlement, now_ms: int, work: Work) -> bool:
     lease = (d.ref, d.lease_ms, d.attempt)
     if s.outcome in WAITING:
         tries = d.attempt if s.count else d.attempt - 1
-        if ours := db.execute(SQL["settle_retry"], (s.due_ms, tries, *lease)).rowcount == 1:
+        again = (s.due_ms, tries, now_ms if s.ambiguous else 0, *lease)
+        if ours := db.execute(SQL["settle_retry"], again).rowcount == 1:
             db.execute(SQL["settle_log"], (Outcome.PENDING.value, 0, tries, s.reason, d.ref))
         return ours
     if s.outcome is Outcome.DELIVERED:

@@ -1,6 +1,6 @@
 """The two applications: which URL goes where. Everything else on the public face does not exist."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -10,17 +10,26 @@ from starlette.routing import Route
 
 from gateway.web.answer import json_answer
 from gateway.web.backend import Backend
+from gateway.web.graph import Graph
 from gateway.web.operator import Operator
 from gateway.web.public import Public
 
 
-def public_app(public: Public, backend: Backend, slug: str) -> Starlette:
-    """What may be reached from the internet."""
-    application = Starlette(
-        routes=[
+def public_app(sites: Mapping[str, Public], backend: Backend, graph: Graph) -> Starlette:
+    """What may be reached from the internet. `sites`: by slug."""
+    routes = [
+        route
+        for slug, public in sites.items()
+        for route in (
             Route(f"/{slug}", public.script, methods=["GET"]),
             Route(f"/{slug}/h", public.collect, methods=["POST"]),
+        )
+    ]
+    application = Starlette(
+        routes=[
+            *routes,
             Route("/v1/events", backend.events, methods=["POST"]),
+            Route("/v{major:int}.{minor:int}/{pixel_id}/events", graph.events, methods=["POST"]),
             Route("/healthz", _healthz, methods=["GET"]),
         ],
         exception_handlers=_EMPTY,

@@ -7,16 +7,15 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from gateway import metrics
-from gateway.config import Secret
 from gateway.errors import HitInvalid, StoreError
-from gateway.hit import BACKEND_MAX_BYTES, Source
+from gateway.hit import Source
 from gateway.ingest import Ingest, Judged
-from gateway.outcome import Outcome
+from gateway.outcome import REJECTED, Outcome
+from gateway.secret import Secret
 from gateway.validate import Problem
 from gateway.web.answer import json_answer
 from gateway.web.request import body_of, facts_of, refusal
-
-_REJECTED = frozenset({Outcome.INVALID, Outcome.TOO_OLD, Outcome.FOREIGN_HOST})
+from gateway.wire import BACKEND_MAX_BYTES
 
 
 class Backend:
@@ -39,7 +38,7 @@ class Backend:
         try:
             body = await body_of(request, BACKEND_MAX_BYTES)
             receipt = await self._ingest.accept(
-                body, facts_of(request, Source.BACKEND, self._clock_ms())
+                body, facts_of(request, Source.BACKEND, self._clock_ms()), None
             )
         except (HitInvalid, StoreError) as error:
             return refusal(error, Source.BACKEND)
@@ -47,15 +46,19 @@ class Backend:
         return json_answer(content, 422 if _all_rejected(receipt.judged) else 202)
 
 
-def bears(request: Request, key: str) -> bool:
-    """Whether the request carries this key; takes the same time for every wrong one."""
+def bears(request: Request, key: Secret) -> bool:
+    """Whether the request carries this key."""
     scheme, _, given = request.headers.get("authorization", "").partition(" ")
-    given_right = hmac.compare_digest(given.strip().encode("utf-8", "replace"), key.encode())
-    return scheme.lower() == "bearer" and given_right
+    return scheme.lower() == "bearer" and matches(given.strip(), key)
+
+
+def matches(given: str, key: Secret) -> bool:
+    """Whether a key is the right one; takes the same time for every wrong one."""
+    return hmac.compare_digest(given.encode("utf-8", "replace"), key.encode())
 
 
 def _all_rejected(judged: Sequence[Judged]) -> bool:
-    return all(one.outcome in _REJECTED for one in judged)
+    return all(one.outcome in REJECTED for one in judged)
 
 
 def _summary(judged: Sequence[Judged]) -> dict[str, object]:
@@ -69,7 +72,7 @@ def _summary(judged: Sequence[Judged]) -> dict[str, object]:
         "rejected": [
             {"index": one.index, "errors": [_error(one.problem)]}
             for one in judged
-            if one.outcome in _REJECTED and one.problem
+            if one.outcome in REJECTED and one.problem
         ],
         "events": [
             {

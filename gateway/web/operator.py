@@ -52,7 +52,7 @@ class Operator:
         store: SqliteStore,
         settings: Settings,
         install: Install,
-        trouble: Callable[[], str],
+        trouble: Callable[[], list[str]],
         draining: Callable[[], bool],
         on_revived: Callable[[], None],
         clock_ms: Callable[[], int],
@@ -139,23 +139,19 @@ class Operator:
         )
 
     def _notes(self) -> list[str]:
-        pixel = self._settings.pixel
         notes = []
-        if pixel.sandbox:
+        if self._settings.sandbox:
             notes.append(
                 "Sandbox: batches go to the built-in stand-in of Meta's Graph, nothing reaches Meta. "
                 "Set FB_PIXEL_ID and FB_ACCESS_TOKEN to go live."
             )
-        elif pixel.access_token is None:
-            notes.append("FB_ACCESS_TOKEN is not set: events are stored and wait for it.")
-        if pixel.test_event_code and not pixel.sandbox:
-            notes.append(
-                "FB_TEST_EVENT_CODE is set: events show under Test events and still count. "
-                "Remove it when the test is done."
-            )
-        if trouble := self._trouble():
-            notes.append(f"Delivery: {trouble}.")
-        return notes
+        for pixel in self._settings.pixels:
+            if pixel.test_event_code and not pixel.sandbox:
+                notes.append(
+                    f"FB_TEST_EVENT_CODE is set for pixel {pixel.id}: events show under Test events "
+                    "and still count. Remove it when the test is done."
+                )
+        return [*notes, *self._trouble()]
 
     # --- who may -----------------------------------------------------------------------------
 

@@ -5,30 +5,31 @@ from collections.abc import Callable, Iterable
 from starlette.requests import Request
 from starlette.responses import Response
 
-from gateway.config import Settings
+from gateway.config import Site
 from gateway.errors import HitInvalid, StoreError
-from gateway.hit import PAGE_MAX_BYTES, Source
+from gateway.hit import Source
 from gateway.ingest import Ingest, Judged
 from gateway.outcome import Outcome
 from gateway.snippet import Snippet
 from gateway.web.answer import json_answer
 from gateway.web.request import body_of, facts_of, host_of, origin_host, refusal
+from gateway.wire import PAGE_MAX_BYTES
 
 
 class Public:
-    """The routes below the slug."""
+    """The routes below one site's slug."""
 
     def __init__(
         self,
         *,
         ingest: Ingest,
         snippet: Snippet,
-        settings: Settings,
+        site: Site,
         clock_ms: Callable[[], int],
     ) -> None:
         self._ingest = ingest
         self._snippet = snippet
-        self._settings = settings
+        self._site = site
         self._clock_ms = clock_ms
 
     async def script(self, request: Request) -> Response:
@@ -50,7 +51,7 @@ class Public:
             )
         else:
             response = Response(self._snippet.text, headers=headers, media_type="text/javascript")
-        return _with_cookies(response, self._ingest.greet(facts))
+        return _with_cookies(response, self._ingest.greet(facts, self._site))
 
     async def collect(self, request: Request) -> Response:
         """A hit: 204 once everything in it is stored, with one outcome an event in Server-Timing."""
@@ -58,7 +59,7 @@ class Public:
         try:
             body = await body_of(request, PAGE_MAX_BYTES)
             receipt = await self._ingest.accept(
-                body, facts_of(request, Source.PAGE, self._clock_ms())
+                body, facts_of(request, Source.PAGE, self._clock_ms()), self._site
             )
         except (HitInvalid, StoreError) as error:
             return refusal(error, Source.PAGE, cors)
@@ -76,7 +77,7 @@ class Public:
         """Pages of this site may read the answer from a sibling host; nobody else is told anything."""
         origin = request.headers.get("origin")
         host = origin_host(origin)
-        own = (host_of(request), *self._settings.site_hosts)
+        own = (host_of(request), *self._site.hosts)
         if not origin or not host or not any(host == o or host.endswith("." + o) for o in own):
             return {}
         return {

@@ -1,17 +1,24 @@
 """The processes of an end-to-end test: the gateway, the stand-in of Meta's Graph, and a wire tap between.
 
 Everything listens on 127.0.0.1. What a process prints goes to files, so that nothing blocks on a pipe.
+At the end: one pixel's delivery in the test's own process, on a clock that jumps, against a Graph that
+answers whatever the test says.
 """
 
+import asyncio
+import contextlib
 import json
 import os
 import re
+import selectors
 import signal
+import sqlite3
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import count
 from pathlib import Path
@@ -20,6 +27,14 @@ from typing import Self, TypeVar
 
 import httpx2
 import msgspec
+
+from gateway import sender
+from gateway.config import Pixel
+from gateway.secret import Secret
+from gateway.sender import Sender
+from gateway.stores import DeadLetter, Entry, LoggedEvent, Note
+from gateway.stores.sqlite import SqliteStore
+from gateway.worker import Worker
 
 PIXEL = "1234567890123456"
 TOKEN = "EAAe2eTokenThatNobodyMaySee"
@@ -81,6 +96,9 @@ class Arrived(msgspec.Struct, frozen=True, kw_only=True):
     custom_data: dict[str, object] = {}
     event_source_url: str = ""
     referrer_url: str = ""
+    data_processing_options: list[str] | None = None
+    data_processing_options_country: int | None = None
+    data_processing_options_state: int | None = None
 
 
 class Received(msgspec.Struct, frozen=True, kw_only=True):
@@ -98,6 +116,7 @@ class GraphRequest(msgspec.Struct, frozen=True, kw_only=True):
     pixel: str
     n_events: int
     status: int
+    code: int | None = None
 
 
 class Problem(msgspec.Struct, frozen=True, kw_only=True):
@@ -122,6 +141,7 @@ class Logged(msgspec.Struct, frozen=True, kw_only=True):
     event_name: str
     event_id: str
     source: str
+    pixel: str
     outcome: str
     reason: str
     attempts: int
@@ -275,6 +295,11 @@ class StandIn(Process):
         [event] = wait_until(lambda: self.of(event_id), within, event_id)
         return event
 
+    def arrivals(self, prefix: str) -> list[str]:
+        """The ids taken that begin like this, copies included."""
+        ids = [event.event_id for event in self.received()]
+        return [event_id for event_id in ids if event_id.startswith(prefix)]
+
     def requests(self) -> list[GraphRequest]:
         """Every request, in order."""
         return self.look("requests").requests
@@ -335,6 +360,16 @@ class Gateway(Process):
         """Again on the same data, after whatever ended it; SIGKILL when nothing did."""
         self.kill()
         return self.start()
+
+    def age_leases(self) -> None:
+        """Make what a killed process had claimed due, as a minute of waiting would."""
+        assert not self.running
+        with contextlib.closing(sqlite3.connect(self.data / "gateway.db")) as db, db:
+            db.execute("UPDATE job SET due = 0")
+
+    def settled(self, within: float = 60) -> None:
+        """Wait until nothing is pending."""
+        wait_until(lambda: not any(line.pending for line in self.ledger()), within, "settled")
 
     def hit(
         self,
@@ -468,3 +503,208 @@ class Tap:
         self._server.shutdown()
         self._server.server_close()
         self._thread.join()
+
+
+# --- one pixel's delivery, in process, on a clock that jumps -----------------------------------
+
+PATIENCE_S = 0.05
+"""how long everything has to be idle before the clock jumps; the store's thread takes about 1 ms"""
+
+
+class _Jumping(selectors.EpollSelector):
+    """Waits a moment for sockets and threads; when they are silent, the rest of the wait is skipped."""
+
+    skipped_s = 0.0
+
+    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        if timeout is None or timeout <= PATIENCE_S:
+            return super().select(timeout)
+        ready = super().select(PATIENCE_S)
+        if not ready:
+            self.skipped_s += timeout - PATIENCE_S
+        return ready
+
+
+class JumpingLoop(asyncio.SelectorEventLoop):
+    """An event loop on which ten minutes of waiting take no time. Sockets are as real as ever."""
+
+    def __init__(self) -> None:
+        self._jumping = _Jumping()
+        super().__init__(self._jumping)
+
+    def time(self) -> float:
+        """Seconds, those skipped included."""
+        return super().time() + self._jumping.skipped_s
+
+
+def now_ms() -> int:
+    """Unix milliseconds by the running loop's clock."""
+    return 1_764_000_000_000 + int(asyncio.get_running_loop().time() * 1000)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """A request as it came in."""
+
+    at_ms: int
+    pixel: str
+    token: str
+    events: list[dict[str, object]]
+
+    @property
+    def ids(self) -> list[str]:
+        """Of its events, in order."""
+        return [str(event["event_id"]) for event in self.events]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reply:
+    """What to answer: this, or nothing at all."""
+
+    status: int = 200
+    body: bytes = b""
+    headers: Mapping[str, str] = field(default_factory=dict)
+    hang_up: bool = False
+    delay_s: float = 0
+
+    @classmethod
+    def error(cls, status: int, code: int, subcode: int | None = None, **more: object) -> "Reply":
+        """A Graph error, as the published ones are."""
+        told = {"message": "...", "type": "OAuthException", "code": code, **more}
+        told |= {"error_subcode": subcode} if subcode else {}
+        body = msgspec.json.encode({"error": told | {"fbtrace_id": "AbC"}})
+        return cls(status=status, body=body)
+
+
+class ScriptedGraph:
+    """Answers on a real socket what `reply` says; None is Graph on a good day."""
+
+    def __init__(self) -> None:
+        self.asked: list[Asked] = []
+        self.reply: Callable[[Asked], Reply | None] = lambda _asked: None
+        self._server: asyncio.Server | None = None
+        self.url = ""
+
+    async def start(self) -> None:
+        """Listen: on a free port the first time, on the same one afterwards."""
+        port = int(self.url.rpartition(":")[2] or 0)
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", port, limit=2**22)
+        self.url = f"http://127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
+
+    async def stop(self) -> None:
+        """Refuse connections from now on."""
+        assert self._server is not None
+        self._server.close()
+        await self._server.wait_closed()
+
+    def say(self, reply: Reply, times: int = 1_000_000) -> None:
+        """Give this answer so many times."""
+        left = iter(range(times))
+        self.reply = lambda _asked: reply if next(left, None) is not None else None
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """One request a connection: what the worker does next never depends on an old one."""
+        with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
+            head = (await reader.readuntil(b"\r\n\r\n")).decode()
+            length = re.search(r"(?i)content-length: (\d+)", head)
+            assert length
+            body = msgspec.json.decode(await reader.readexactly(int(length[1])))
+            path = head.split()[1].split("/")
+            asked = Asked(
+                at_ms=now_ms(), pixel=path[2], token=body["access_token"], events=body["data"]
+            )
+            self.asked.append(asked)
+            good = b'{"events_received":%d,"fbtrace_id":"AbC"}' % len(asked.events)
+            reply = self.reply(asked) or Reply(body=good)
+            if reply.delay_s:
+                await asyncio.sleep(reply.delay_s)
+            if reply.hang_up:
+                writer.transport.abort()
+                return
+            headers = {"Content-Length": str(len(reply.body)), "Connection": "close"}
+            lines = [f"{name}: {value}" for name, value in (headers | dict(reply.headers)).items()]
+            start = "\r\n".join([f"HTTP/1.1 {reply.status} X", *lines, "", ""])
+            writer.write(start.encode() + reply.body)
+            await writer.drain()
+        writer.close()
+        with contextlib.suppress(ConnectionError):
+            await writer.wait_closed()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lane:
+    """A worker with a store and a Graph of its own."""
+
+    store: SqliteStore
+    graph: ScriptedGraph
+    worker: Worker
+
+    async def put(
+        self, *event_ids: str, user: Mapping[str, str] | None = None, deadline_ms: int = 0
+    ) -> None:
+        """Store events of the pixel, due now; by default they are good for six days."""
+        entries = [
+            Entry(
+                pixel=PIXEL,
+                key=event_id.encode().rjust(16),
+                body=msgspec.json.encode(
+                    {"event_name": "Lead", "event_id": event_id, "user_data": user or {"em": "x"}}
+                ),
+                due_ms=now_ms(),
+                deadline_ms=deadline_ms or now_ms() + 6 * 86_400_000,
+                note=Note(event_name="Lead", event_id=event_id, source="backend"),
+            )
+            for event_id in event_ids
+        ]
+        await self.store.put(entries, [], now_ms())
+        self.worker.wake()
+
+    async def log(self) -> dict[str, LoggedEvent]:
+        """Every event by its id."""
+        return {e.note.event_id: e for e in await self.store.events(limit=10_000)}
+
+    async def outcomes(self) -> dict[str, str]:
+        """What became of every event, by its id."""
+        return {event_id: str(e.outcome) for event_id, e in (await self.log()).items()}
+
+    async def dead(self) -> dict[str, DeadLetter]:
+        """The dead letters by the ids of their events."""
+        return {letter.note.event_id: letter for letter in await self.store.dead()}
+
+    @contextlib.asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """`run`, until the end of the block."""
+        task = asyncio.create_task(self.worker.run())
+        try:
+            yield
+        finally:
+            self.worker.stop()
+            await asyncio.wait_for(task, 60)
+
+
+def pixel(token: str | None = TOKEN) -> Pixel:
+    """The pixel of the tests, with another token if need be."""
+    secret = Secret(token) if token else None
+    return Pixel(id=PIXEL, access_token=secret, test_event_code=None, sandbox=False)
+
+
+@contextlib.asynccontextmanager
+async def lane(folder: Path, *, per_second: float = 10, draw: float = 0.5) -> AsyncIterator[Lane]:
+    """A lane on the running loop, which should be a JumpingLoop. `draw` is every random number."""
+    store = await SqliteStore.open(folder / "gateway.db")
+    graph = ScriptedGraph()
+    await graph.start()
+    try:
+        async with sender.new_client() as client:
+            worker = Worker(
+                outbox=store,
+                sender=Sender(client, graph.url, "v26.0"),
+                pixel=pixel(),
+                per_second=per_second,
+                clock_ms=now_ms,
+                draw=lambda: draw,
+            )
+            yield Lane(store=store, graph=graph, worker=worker)
+    finally:
+        await graph.stop()
+        await store.close()

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway import hit
+from gateway import hit, wire
 from gateway.errors import HitInvalid, HitTooLarge
 from gateway.hit import Consent, Facts, Hit, Misfit, Sent, Source
 
@@ -17,7 +17,7 @@ PLANTED = "victim@example.com"
 
 def parse(body: object, source: Source) -> Hit:
     text = body if isinstance(body, bytes) else json.dumps(body, ensure_ascii=False).encode()
-    return hit.parse(text, Facts(source=source, now_ms=NOW))
+    return wire.parse(text, Facts(source=source, now_ms=NOW))
 
 
 def page(**fields: object) -> Hit:
@@ -153,7 +153,7 @@ def test_a_page_cannot_set_what_only_a_backend_sets() -> None:
 def test_a_long_url_is_cut() -> None:
     event = page_event({"url": "https://x.example/" + "a" * 9_000, "referrer": "r" * 9_000})
 
-    assert len(event.url) == len(event.referrer) == hit.TEXT_MAX
+    assert len(event.url) == len(event.referrer) == wire.TEXT_MAX
 
 
 # --- backends --------------------------------------------------------------------------------
@@ -560,6 +560,7 @@ BACKEND_EVENT = {"event_name": "Lead", "event_id": "1"}
     [
         pytest.param(lambda n: parse({"events": [PAGE_EVENT] * n}, Source.PAGE), id="page"),
         pytest.param(lambda n: parse([BACKEND_EVENT] * (n * 20), Source.BACKEND), id="backend"),
+        pytest.param(lambda n: parse([BACKEND_EVENT] * (n * 20), Source.GRAPH), id="graph"),
     ],
 )
 def test_more_events_than_allowed_are_too_large(make: Callable[[int], Hit]) -> None:
@@ -573,6 +574,7 @@ def test_more_events_than_allowed_are_too_large(make: Callable[[int], Hit]) -> N
     [
         (Source.PAGE, 64 * 1024, b'{"events":[]'),
         (Source.BACKEND, 2 * 1024 * 1024, b'{"event_name":"Lead"'),
+        (Source.GRAPH, 4 * 1024 * 1024, b'{"event_name":"Lead"'),
     ],
 )
 def test_more_bytes_than_allowed_are_too_large(source: Source, limit: int, text: bytes) -> None:
@@ -613,7 +615,7 @@ EVENTS = st.dictionaries(KEYS, JSON, max_size=8)
 
 def only_hit_invalid(body: bytes, source: Source) -> None:
     try:
-        read = hit.parse(body, Facts(source=source, now_ms=NOW))
+        read = wire.parse(body, Facts(source=source, now_ms=NOW))
     except HitInvalid:
         return
     assert [event.index for event in read.events] == list(range(len(read.events)))

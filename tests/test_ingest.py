@@ -1,0 +1,592 @@
+"""From a request to the disk: which site and pixel an event is for, and what is kept of it."""
+
+import json
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+import pytest
+
+from gateway import config
+from gateway.agent import Agents
+from gateway.config import Site
+from gateway.enrich import Place
+from gateway.errors import HitInvalid
+from gateway.hit import Facts, Source
+from gateway.ingest import Ingest, Receipt, Refused
+from gateway.outcome import Outcome
+from gateway.stores.sqlite import SqliteStore
+
+pytestmark = pytest.mark.anyio
+
+NOW = 1_764_000_000_000
+AGENT = "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0"
+
+# Documentation addresses, and where the GeoIP file of these tests has them.
+CALIFORNIA, NEW_YORK, CALABRIA, NOWHERE = (f"203.0.113.{n}" for n in range(1, 5))
+PLACES = {
+    CALIFORNIA: Place(country="us", region="CA"),
+    NEW_YORK: Place(country="us", region="NY"),
+    CALABRIA: Place(country="it", region="CA"),
+}
+
+# The shop has two pixels and shares 33333 with the blog.
+SITES = """
+[[site]]
+hosts = ["shop.example"]
+consent = "off"
+default_country = "DE"
+pixels = [{id = "11111"}, {id = "33333"}]
+
+[[site]]
+hosts = ["blog.example"]
+consent = "required"
+default_country = "FR"
+pixels = [{id = "22222"}, {id = "33333"}]
+"""
+ONE_PIXEL = 'pixel_id = "11111"'
+
+
+class Install:
+    """One gateway's inner half: a real store, and what it takes in."""
+
+    def __init__(self, store: SqliteStore, folder: Path, text: str) -> None:
+        file = folder / "gateway.toml"
+        file.write_text(text)
+        self.store = store
+        self.settings = config.load({}, file=file)
+        self.agents = Agents()
+        self.woken = 0
+        self.ingest = Ingest(
+            settings=self.settings,
+            landing_cookie="_landing",
+            outbox=store,
+            locate=lambda address: PLACES.get(address, Place()),
+            agents=self.agents,
+            draw=lambda _below: 7,
+            on_stored=self._woken,
+        )
+
+    def _woken(self) -> None:
+        self.woken += 1
+
+    def site(self, host: str) -> Site:
+        (found,) = (site for site in self.settings.sites if host in site.hosts)
+        return found
+
+    async def page(
+        self, site: Site, url: str, event_id: str = "e-1", address: str = NOWHERE, **hit: object
+    ) -> Receipt:
+        """One page view, sent by the page's script."""
+        one = {"name": "PageView", "id": event_id, "url": url}
+        facts = Facts(
+            source=Source.PAGE, now_ms=NOW, host="www.shop.example", agent=AGENT, address=address
+        )
+        return await self.ingest.accept(json.dumps({"events": [one], **hit}).encode(), facts, site)
+
+    async def backend(self, *events: object, source: Source = Source.BACKEND) -> Receipt:
+        facts = Facts(source=source, now_ms=NOW)
+        return await self.ingest.accept(json.dumps(events).encode(), facts, None)
+
+    async def bodies(self, pixel: str) -> list[dict[str, object]]:
+        """What waits for a pixel, as Meta will get it."""
+        claimed = await self.store.claim(
+            pixel, now_ms=NOW, lease_ms=NOW + 1, limit=1000, max_bytes=10**6
+        )
+        return [json.loads(delivery.body) for delivery in claimed]
+
+    async def ids(self, pixel: str) -> list[object]:
+        return [body["event_id"] for body in await self.bodies(pixel)]
+
+    async def ledger(self) -> dict[str, dict[str, int]]:
+        """Every pixel's account, without its zeros."""
+        lines = await self.store.ledger()
+        assert all(line.adds_up for line in lines)
+        return {
+            line.pixel: {
+                name: count
+                for name, count in (
+                    ("accepted", line.accepted),
+                    ("pending", line.pending),
+                    *line.dropped.items(),
+                )
+                if count
+            }
+            for line in lines
+        }
+
+
+Maker = Callable[[str], Install]
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.fixture
+async def make(tmp_path: Path) -> AsyncIterator[Maker]:
+    store = await SqliteStore.open(tmp_path / "gateway.db", wait_s=0)
+    made: list[Install] = []
+
+    def new(text: str) -> Install:
+        made.append(Install(store, tmp_path, text))
+        return made[-1]
+
+    yield new
+    for install in made:
+        install.agents.close()
+    await store.close()
+
+
+@pytest.fixture
+def install(make: Maker) -> Install:
+    return make(SITES)
+
+
+def order(event_id: str = "o-1", **fields: object) -> dict[str, object]:
+    """A purchase a backend tells; of the shop's page unless `fields` say otherwise."""
+    return {
+        "event_name": "Purchase",
+        "event_id": event_id,
+        "event_time": NOW // 1000,
+        "event_source_url": "https://shop.example/thanks",
+        "user_data": {"em": "jo@mail.example", "client_user_agent": AGENT},
+        "custom_data": {"value": 9.5, "currency": "EUR"},
+        **fields,
+    }
+
+
+def outcomes(receipt: Receipt) -> list[Outcome]:
+    return [judged.outcome for judged in receipt.judged]
+
+
+def fields(receipt: Receipt) -> list[str | None]:
+    """What each event was refused for."""
+    return [judged.problem.field if judged.problem else None for judged in receipt.judged]
+
+
+# --- pages -----------------------------------------------------------------------------------
+
+
+async def test_a_page_hit_is_kept_for_every_pixel_of_its_site(install: Install) -> None:
+    receipt = await install.page(install.site("shop.example"), "https://www.shop.example/")
+
+    assert outcomes(receipt) == [Outcome.PENDING]
+    assert await install.ledger() == {
+        "11111": {"accepted": 1, "pending": 1},
+        "33333": {"accepted": 1, "pending": 1},
+    }
+    first, second = await install.bodies("11111"), await install.bodies("33333")
+    assert first == second
+    assert first[0]["event_id"] == "e-1"
+    assert await install.bodies("22222") == []
+    assert install.woken == 1
+
+
+async def test_duplicates_are_each_pixels_own(install: Install) -> None:
+    shop, blog = install.site("shop.example"), install.site("blog.example")
+    await install.page(shop, "https://shop.example/")
+
+    again = await install.page(shop, "https://shop.example/")
+    elsewhere = await install.page(blog, "https://blog.example/", consent="granted")
+
+    assert outcomes(again) == [Outcome.DUPLICATE]
+    # 33333 has it already, 22222 has not: so it is new to somebody.
+    assert outcomes(elsewhere) == [Outcome.PENDING]
+    assert await install.ledger() == {
+        "11111": {"accepted": 2, "pending": 1, "duplicate": 1},
+        "22222": {"accepted": 1, "pending": 1},
+        "33333": {"accepted": 3, "pending": 1, "duplicate": 2},
+    }
+
+
+async def test_an_event_one_pixel_has_already_is_new_when_another_has_not(
+    install: Install,
+) -> None:
+    view = {"event_name": "PageView", "custom_data": None}
+    await install.backend(order("e-1", pixel_id="11111") | view)
+
+    receipt = await install.page(install.site("shop.example"), "https://shop.example/")
+
+    assert outcomes(receipt) == [Outcome.PENDING]
+    assert await install.ledger() == {
+        "11111": {"accepted": 2, "pending": 1, "duplicate": 1},
+        "33333": {"accepted": 1, "pending": 1},
+    }
+
+
+async def test_a_drop_is_counted_for_every_pixel_of_its_site(install: Install) -> None:
+    receipt = await install.page(install.site("shop.example"), "https://blog.example/")
+
+    assert (outcomes(receipt), fields(receipt)) == ([Outcome.FOREIGN_HOST], ["url"])
+    assert await install.ledger() == {
+        "11111": {"accepted": 1, "foreign_host": 1},
+        "33333": {"accepted": 1, "foreign_host": 1},
+    }
+
+
+async def test_each_sites_pages_follow_its_own_consent(install: Install) -> None:
+    shop, blog = install.site("shop.example"), install.site("blog.example")
+
+    denied = await install.page(shop, "https://shop.example/", "e-1", consent="denied")
+    silent = await install.page(blog, "https://blog.example/", "e-2")
+    granted = await install.page(blog, "https://blog.example/", "e-3", consent="granted")
+
+    assert outcomes(denied) == [Outcome.PENDING]  # the shop answers for itself
+    assert outcomes(silent) == [Outcome.NO_CONSENT]
+    assert outcomes(granted) == [Outcome.PENDING]
+    assert await install.ids("22222") == ["e-3"]
+    assert silent.set_cookies == ()
+
+
+@pytest.mark.parametrize(
+    ("url", "ours"),
+    [
+        ("https://shop.example/", True),
+        ("https://www.shop.example/", True),
+        ("https://SHOP.example:8443/", True),
+        ("https://notshop.example/", False),
+        ("https://shop.example.evil.test/", False),
+        ("https://blog.example/", False),
+    ],
+)
+async def test_a_site_takes_its_hosts_and_what_is_below_them(
+    install: Install, url: str, *, ours: bool
+) -> None:
+    receipt = await install.page(install.site("shop.example"), url)
+
+    assert outcomes(receipt) == [Outcome.PENDING if ours else Outcome.FOREIGN_HOST]
+
+
+# --- backends --------------------------------------------------------------------------------
+
+
+async def test_a_backends_event_goes_to_the_pixel_it_names_alone(install: Install) -> None:
+    blog = order("o-2", pixel_id=22222, event_source_url="https://blog.example/")
+
+    receipt = await install.backend(order("o-1", pixel_id="11111"), blog)
+
+    assert outcomes(receipt) == [Outcome.PENDING, Outcome.PENDING]
+    assert await install.ids("11111") == ["o-1"]
+    assert await install.ids("22222") == ["o-2"]
+    assert await install.ids("33333") == []
+
+
+@pytest.mark.parametrize(
+    "pixel",
+    [{}, {"pixel_id": None}, {"pixel_id": "99999"}, {"pixel_id": 99999}, {"pixel_id": ""}],
+    ids=["none", "null", "foreign", "foreign number", "empty"],
+)
+async def test_a_backends_event_for_no_pixel_of_ours_is_refused(
+    install: Install, pixel: dict[str, object]
+) -> None:
+    receipt = await install.backend(order("o-1", **pixel), order("o-2", pixel_id="11111"))
+
+    assert outcomes(receipt) == [Outcome.INVALID, Outcome.PENDING]
+    assert fields(receipt) == ["pixel_id", None]
+    assert "99999" not in str(receipt.judged[0].problem)
+    assert await install.ids("11111") == ["o-2"]
+
+
+async def test_with_one_pixel_nobody_has_to_name_it(make: Maker) -> None:
+    install = make(ONE_PIXEL)
+
+    receipt = await install.backend(
+        order("o-1"), order("o-2", pixel_id="11111"), order("o-3", pixel_id="99999")
+    )
+
+    assert outcomes(receipt) == [Outcome.PENDING, Outcome.PENDING, Outcome.INVALID]
+    assert fields(receipt)[2] == "pixel_id"
+    assert await install.ids("11111") == ["o-1", "o-2"]
+
+
+SHARED = """
+[[site]]
+hosts = ["shop.example"]
+default_country = "DE"
+pixels = [{id = "11111"}]
+[[site]]
+hosts = ["blog.example"]
+default_country = "FR"
+pixels = [{id = "11111"}]
+"""
+
+
+async def test_with_one_pixel_for_several_sites_nobody_has_to_name_it(make: Maker) -> None:
+    install = make(SHARED)
+
+    receipt = await install.backend(
+        order("o-1"), order("o-2", event_source_url="https://blog.example/")
+    )
+
+    assert outcomes(receipt) == [Outcome.PENDING, Outcome.PENDING]
+
+
+async def test_a_sandbox_with_one_pixel_takes_whatever_is_named(make: Maker) -> None:
+    install = make("sandbox = true")
+
+    receipt = await install.backend(order("o-1", pixel_id="99999"))
+
+    assert outcomes(receipt) == [Outcome.PENDING]
+    (pixel,) = install.settings.pixels
+    assert await install.ids(pixel.lane) == ["o-1"]
+
+
+async def test_a_sandbox_with_several_pixels_takes_its_own_alone(make: Maker) -> None:
+    install = make("sandbox = true\n" + SITES)
+
+    receipt = await install.backend(
+        order("o-1", pixel_id="99999"), order("o-2", pixel_id="11111"), order("o-3")
+    )
+
+    assert outcomes(receipt) == [Outcome.INVALID, Outcome.PENDING, Outcome.INVALID]
+    assert await install.ids("sandbox-11111") == ["o-2"]
+
+
+async def test_a_backends_pages_are_held_to_the_hosts_of_its_pixels_site(
+    install: Install,
+) -> None:
+    blog = "https://blog.example/"
+
+    receipt = await install.backend(
+        order("o-1", pixel_id="11111", event_source_url=blog),
+        order("o-2", pixel_id="22222", event_source_url=blog),
+        order("o-3", pixel_id="22222"),
+    )
+
+    assert outcomes(receipt) == [Outcome.FOREIGN_HOST, Outcome.PENDING, Outcome.FOREIGN_HOST]
+
+
+async def test_a_shared_pixels_event_is_its_pages_sites(install: Install) -> None:
+    phone = {"ph": "0170 1234567", "client_user_agent": AGENT}
+
+    receipt = await install.backend(
+        order("o-1", pixel_id="33333", user_data=phone),
+        order(
+            "o-2",
+            pixel_id="33333",
+            user_data=phone,
+            event_source_url="https://www.blog.example/",
+        ),
+        order("o-3", pixel_id="33333", event_source_url="https://other.example/"),
+    )
+
+    assert outcomes(receipt) == [Outcome.PENDING, Outcome.PENDING, Outcome.FOREIGN_HOST]
+    german, french = await install.bodies("33333")
+    assert german["user_data"] != french["user_data"]
+
+
+async def test_a_phone_number_is_read_by_its_sites_country(make: Maker) -> None:
+    install = make(SITES + '[[site]]\nhosts = ["x.example"]\npixels = [{id = "44444"}]\n')
+
+    async def phone(pixel: str, host: str, number: str) -> object:
+        user = {"ph": number, "client_user_agent": AGENT}
+        url = f"https://{host}/"
+        await install.backend(
+            order("o-1", pixel_id=pixel, user_data=user, event_source_url=url),
+            order("o-2", pixel_id=pixel, user_data=user | {"country": "at"}, event_source_url=url),
+        )
+        return [body["user_data"] for body in await install.bodies(pixel)]
+
+    def hashed(told: object) -> list[object]:
+        assert isinstance(told, list)
+        return [user["ph"] for user in told]
+
+    german = hashed(await phone("11111", "shop.example", "0170 1234567"))
+    french = hashed(await phone("22222", "blog.example", "0170 1234567"))
+    international = hashed(await phone("44444", "x.example", "+49 170 1234567"))
+
+    assert german[0] == international[0]
+    assert german[0] != french[0]
+    assert german[1] == french[1]  # the event's own country goes first
+
+
+async def test_a_backends_denial_is_not_kept_whatever_the_sites_policy(install: Install) -> None:
+    receipt = await install.backend(
+        order("o-1", pixel_id="11111", consent="denied"),
+        order("o-2", pixel_id="11111"),
+        order("o-3", pixel_id="22222", event_source_url="https://blog.example/"),
+    )
+
+    assert outcomes(receipt) == [Outcome.NO_CONSENT, Outcome.PENDING, Outcome.PENDING]
+    assert await install.ledger() == {
+        "11111": {"accepted": 2, "pending": 1, "no_consent": 1},
+        "22222": {"accepted": 1, "pending": 1},
+    }
+    assert [line.note.event_id for line in await install.store.events(limit=9)] == ["o-2", "o-3"]
+
+
+async def test_one_event_that_cannot_be_read_does_not_take_its_neighbours(
+    install: Install,
+) -> None:
+    receipt = await install.backend({"event_id": "x"}, order("o-2", pixel_id="11111"))
+
+    assert (outcomes(receipt), fields(receipt)) == (
+        [Outcome.INVALID, Outcome.PENDING],
+        ["event_name", None],
+    )
+
+
+# --- requests taken whole or not at all ------------------------------------------------------
+
+GOOD = order("o-1", pixel_id="11111")
+
+
+@pytest.mark.parametrize(
+    ("bad", "field", "outcome"),
+    [
+        pytest.param({"event_id": "x"}, "event_name", Outcome.INVALID, id="unreadable"),
+        pytest.param("no event", "", Outcome.INVALID, id="no object"),
+        pytest.param(order(pixel_id="99999"), "pixel_id", Outcome.INVALID, id="foreign pixel"),
+        pytest.param(order(), "pixel_id", Outcome.INVALID, id="no pixel"),
+        pytest.param(
+            order(pixel_id="11111", custom_data={"value": 1}),
+            "custom_data.currency",
+            Outcome.INVALID,
+            id="no currency",
+        ),
+        pytest.param(
+            order(pixel_id="11111", event_time=NOW // 1000 - 8 * 86_400),
+            "event_time",
+            Outcome.TOO_OLD,
+            id="too old",
+        ),
+        pytest.param(
+            order(pixel_id="11111", event_source_url="https://other.example/"),
+            "url",
+            Outcome.FOREIGN_HOST,
+            id="foreign host",
+        ),
+    ],
+)
+@pytest.mark.parametrize("first", [True, False], ids=["first", "last"])
+async def test_one_bad_event_refuses_graphs_request_whole(
+    install: Install, bad: object, field: str, outcome: Outcome, *, first: bool
+) -> None:
+    await install.backend(order("before", pixel_id="11111"))
+    ledger, woken = await install.ledger(), install.woken
+    events = [bad, GOOD] if first else [GOOD, bad]
+
+    with pytest.raises(Refused) as raised:
+        await install.backend(*events, source=Source.GRAPH)
+
+    judged = raised.value.judged
+    assert judged.index == events.index(bad)
+    assert judged.outcome is outcome
+    assert judged.problem is not None
+    assert judged.problem.field == field
+    assert await install.ledger() == ledger
+    assert len(await install.store.events(limit=9)) == 1
+    assert install.woken == woken
+    # Nor is its id taken: the request can be repeated once it is mended.
+    assert outcomes(await install.backend(GOOD, source=Source.GRAPH)) == [Outcome.PENDING]
+
+
+async def test_graphs_request_that_cannot_be_read_leaves_nothing(install: Install) -> None:
+    facts = Facts(source=Source.GRAPH, now_ms=NOW)
+
+    with pytest.raises(HitInvalid):
+        await install.ingest.accept(b"no JSON", facts, None)
+
+    assert await install.ledger() == {}
+
+
+async def test_graphs_request_is_on_disk_when_it_is_answered(
+    install: Install, tmp_path: Path
+) -> None:
+    other = order("o-2", pixel_id="22222", event_source_url="https://blog.example/")
+
+    receipt = await install.backend(GOOD, other, source=Source.GRAPH)
+
+    assert outcomes(receipt) == [Outcome.PENDING, Outcome.PENDING]
+    assert receipt.set_cookies == ()
+    assert install.woken == 1
+    await install.store.close()
+    again = await SqliteStore.open(tmp_path / "gateway.db", wait_s=0)
+    lines = await again.ledger()
+    await again.close()
+    assert [(line.pixel, line.pending) for line in lines] == [("11111", 1), ("22222", 1)]
+
+
+async def test_what_is_no_fault_does_not_refuse_graphs_request(install: Install) -> None:
+    denied = order("o-2", pixel_id="11111", consent="denied")
+
+    receipt = await install.backend(GOOD, GOOD, denied, source=Source.GRAPH)
+
+    assert outcomes(receipt) == [Outcome.PENDING, Outcome.DUPLICATE, Outcome.NO_CONSENT]
+
+
+# --- Limited Data Use ------------------------------------------------------------------------
+
+
+def limits(body: dict[str, object]) -> tuple[object, object, object]:
+    options = body.get("data_processing_options")
+    country = body.get("data_processing_options_country")
+    return options, country, body.get("data_processing_options_state")
+
+
+UNLIMITED = (None, None, None)
+LEFT_TO_META = (["LDU"], 0, 0)
+OF_CALIFORNIA = (["LDU"], 1, 1000)
+
+
+@pytest.mark.parametrize(
+    ("policy", "address", "expected"),
+    [
+        ("off", CALIFORNIA, UNLIMITED),
+        ("states", CALIFORNIA, OF_CALIFORNIA),
+        ("states", NEW_YORK, UNLIMITED),
+        ("states", CALABRIA, UNLIMITED),
+        ("states", NOWHERE, UNLIMITED),
+        ("always", CALIFORNIA, OF_CALIFORNIA),
+        ("always", NEW_YORK, LEFT_TO_META),
+        ("always", CALABRIA, LEFT_TO_META),
+        ("always", NOWHERE, LEFT_TO_META),
+    ],
+)
+async def test_a_visitor_is_limited_by_where_the_address_is(
+    make: Maker, policy: str, address: str, expected: tuple[object, object, object]
+) -> None:
+    install = make(f'limited_data_use = "{policy}"\n{ONE_PIXEL}')
+    (site,) = install.settings.sites
+    user = {"em": "jo@mail.example", "client_user_agent": AGENT, "client_ip_address": address}
+
+    page = await install.page(site, "https://x.example/", address=address)
+    backend = await install.backend(order(user_data=user))
+
+    assert outcomes(page) == outcomes(backend) == [Outcome.PENDING]
+    assert [limits(body) for body in await install.bodies("11111")] == [expected, expected]
+
+
+@pytest.mark.parametrize(
+    ("said", "expected"),
+    [
+        ({"data_processing_options": []}, ([], None, None)),
+        (
+            {
+                "data_processing_options": ["LDU"],
+                "data_processing_options_country": 1,
+                "data_processing_options_state": 1001,
+            },
+            (["LDU"], 1, 1001),
+        ),
+        ({"data_processing_options": None}, OF_CALIFORNIA),
+    ],
+    ids=["explicitly not", "another state", "null says nothing"],
+)
+@pytest.mark.parametrize("policy", ["states", "always"])
+@pytest.mark.parametrize("source", [Source.BACKEND, Source.GRAPH])
+async def test_what_an_event_says_of_its_processing_stays(
+    make: Maker,
+    policy: str,
+    source: Source,
+    said: dict[str, object],
+    expected: tuple[object, object, object],
+) -> None:
+    install = make(f'limited_data_use = "{policy}"\n{ONE_PIXEL}')
+    user = {"em": "jo@mail.example", "client_user_agent": AGENT, "client_ip_address": CALIFORNIA}
+
+    await install.backend(order(user_data=user) | said, source=source)
+
+    (body,) = await install.bodies("11111")
+    assert limits(body) == expected

@@ -1,0 +1,371 @@
+"""What a worker does with time, doubt and trouble: a real store, a real socket, a clock that jumps."""
+
+import asyncio
+import itertools
+import sqlite3
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+import pytest
+from e2e.harness import Asked, JumpingLoop, Lane, Reply, lane, now_ms, pixel
+
+from gateway.errors import StoreError
+
+DAY_S = 86_400
+REJECTED = Reply.error(400, 100, 2804019)
+THROTTLED = Reply.error(403, 4)
+EXPIRED = Reply.error(401, 190, 463)
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+def anyio_backend() -> tuple[str, dict[str, object]]:
+    return "asyncio", {"loop_factory": JumpingLoop}
+
+
+@pytest.fixture
+async def one(tmp_path: Path) -> AsyncIterator[Lane]:
+    async with lane(tmp_path) as made:
+        yield made
+
+
+def rejecting(*bad: str) -> Callable[[Asked], Reply | None]:
+    return lambda asked: REJECTED if set(bad) & set(asked.ids) else None
+
+
+def numbered(count: int) -> list[str]:
+    return [f"e{n:04}" for n in range(count)]
+
+
+# --- deadlines ---------------------------------------------------------------------------------
+
+
+async def test_a_late_event_enters_no_batch_and_spoils_none(one: Lane) -> None:
+    await one.put("late", deadline_ms=now_ms() + 60_000)
+    await one.put("edge", deadline_ms=now_ms() + 61_000)
+    await one.put("good")
+    await asyncio.sleep(60.5)
+    assert await one.worker.drain_once() == 3
+    assert [asked.ids for asked in one.graph.asked] == [["edge", "good"]]
+    assert await one.outcomes() == {"late": "too_old", "edge": "delivered", "good": "delivered"}
+
+
+async def test_a_claim_of_nothing_but_late_events_asks_meta_nothing(one: Lane) -> None:
+    await one.put("late", deadline_ms=now_ms() - 1)
+    assert await one.worker.drain_once() == 1
+    assert one.graph.asked == []
+    assert (await one.log())["late"].reason == "its time at Meta ran out in the queue"
+
+
+async def test_what_ran_out_during_a_pause_is_not_sent_after_it(one: Lane) -> None:
+    one.graph.say(EXPIRED)
+    await one.put("late", deadline_ms=now_ms() + 3_600_000)
+    await one.put("good")
+    async with one.running():
+        await asyncio.sleep(2 * 3600)
+        one.graph.say(Reply(), 0)
+        while "pending" in (await one.outcomes()).values():
+            await asyncio.sleep(60)
+    assert await one.outcomes() == {"late": "too_old", "good": "delivered"}
+    assert "late" not in one.graph.asked[-1].ids
+
+
+# --- doubt -------------------------------------------------------------------------------------
+
+
+async def test_what_meta_may_have_counted_is_not_sent_again_after_a_day(one: Lane) -> None:
+    one.graph.say(Reply(status=500), 2)
+    await one.put("doubtful")
+    await one.worker.drain_once()
+    await asyncio.sleep(DAY_S - 600)
+    # Nearly a day after the first doubt it is tried again; that this one is doubtful too starts no new day.
+    await one.worker.drain_once()
+    assert len(one.graph.asked) == 2
+    await asyncio.sleep(601)
+    await one.put("fresh")
+    await one.worker.drain_once()
+    assert [asked.ids for asked in one.graph.asked[2:]] == [["fresh"]]
+    letter = (await one.dead())["doubtful"]
+    assert letter.reason.startswith("ambiguous: ")
+    assert "Events Manager" in letter.reason
+
+
+async def test_an_outage_without_doubt_may_last_for_days(one: Lane) -> None:
+    await one.graph.stop()
+    await one.put("unreached")
+    for _day in range(3):
+        await one.worker.drain_once()
+        await asyncio.sleep(DAY_S)
+    await one.graph.start()
+    await one.worker.drain_once()
+    assert await one.outcomes() == {"unreached": "delivered"}
+    assert (await one.log())["unreached"].attempts == 4
+
+
+async def test_a_batch_meta_fails_on_is_halved_and_what_is_alone_is_tried_again(one: Lane) -> None:
+    failing = Reply.error(500, 1, 99)
+    one.graph.reply = lambda asked: failing if "e0001" in asked.ids else None
+    await one.put(*numbered(4))
+    await one.worker.drain_once()
+    assert [len(asked.ids) for asked in one.graph.asked] == [4, 2, 1, 1, 2]
+    assert (await one.outcomes())["e0001"] == "pending"
+    assert list((await one.outcomes()).values()).count("delivered") == 3
+    one.graph.say(Reply(), 0)
+    await asyncio.sleep(1)
+    await one.worker.drain_once()
+    assert one.graph.asked[-1].ids == ["e0001"]
+    assert (await one.outcomes())["e0001"] == "delivered"
+
+
+async def test_a_batch_meta_fails_on_leaves_doubt_about_what_is_given_back(one: Lane) -> None:
+    answers = iter([Reply.error(500, 1, 99), THROTTLED])
+    one.graph.reply = lambda _asked: next(answers, None)
+    await one.put("first", "second")
+    await one.worker.drain_once()
+    await asyncio.sleep(DAY_S)
+    await one.worker.drain_once()  # one event a claim, as the pixel was refused last
+    await one.worker.drain_once()
+    assert len(one.graph.asked) == 2
+    assert {letter.reason[:9] for letter in (await one.dead()).values()} == {"ambiguous"}
+    assert len(await one.dead()) == 2
+
+
+# --- split -------------------------------------------------------------------------------------
+
+
+async def test_a_lane_verdict_in_the_middle_of_a_split_returns_the_rest(one: Lane) -> None:
+    answers = iter([REJECTED, REJECTED, None, EXPIRED])
+    one.graph.reply = lambda _asked: next(answers, None)
+    ids = numbered(8)
+    await one.put(*ids)
+    await one.worker.drain_once()
+    assert [asked.ids for asked in one.graph.asked] == [ids, ids[:4], ids[:2], ids[2:4]]
+    log = await one.log()
+    assert [log[i].outcome for i in ids] == ["delivered"] * 2 + ["pending"] * 6
+    assert [log[i].attempts for i in ids[2:]] == [0] * 6
+    # At once due again, and in their old order.
+    one.worker.use(pixel())
+    await one.worker.drain_once()
+    assert one.graph.asked[-1].ids == ids[2:]
+
+
+async def test_what_is_given_back_comes_before_what_was_stored_later(one: Lane) -> None:
+    ids = numbered(1001)
+    for event_id in (ids[:1000], ids[1000:]):
+        await one.put(*event_id)
+        await asyncio.sleep(0.1)
+    one.graph.say(THROTTLED, 1)
+    await one.worker.drain_once()
+    assert one.graph.asked[0].ids == ids[:1000]
+    await one.worker.drain_once()
+    await one.worker.drain_once()
+    assert [i for asked in one.graph.asked[1:] for i in asked.ids] == ids
+
+
+@pytest.mark.parametrize(("per_second", "delay_s"), [(0.1, 0.0), (10.0, 6.0)])
+async def test_a_slow_split_goes_on_where_its_lease_ended(
+    tmp_path: Path, per_second: float, delay_s: float
+) -> None:
+    async with lane(tmp_path, per_second=per_second) as one:
+        slow = Reply(body=REJECTED.body, status=400, delay_s=delay_s)
+        one.graph.reply = lambda asked: slow if "e0000" in asked.ids else None
+        await one.put(*numbered(1000))
+        async with one.running():
+            while "pending" in (await one.outcomes()).values():
+                await asyncio.sleep(10)
+        outcomes = await one.outcomes()
+        assert outcomes.pop("e0000") == "dead"
+        assert set(outcomes.values()) == {"delivered"}
+        delivered = [i for a in one.graph.asked if "e0000" not in a.ids for i in a.ids]
+        assert len(delivered) == 999
+        assert len(one.graph.asked) <= 30
+
+
+async def test_a_request_never_leaves_under_a_lease_that_is_over(one: Lane) -> None:
+    full = Reply(
+        body=b'{"events_received":1}', headers={"x-app-usage": '{"call_count":96,"total_time":0}'}
+    )
+    one.graph.say(full, 1)
+    await one.put("first")
+    await one.worker.drain_once()
+    await one.put("second")
+    start_ms = now_ms()
+    while len(one.graph.asked) < 2:
+        # The worker's turn comes a minute later, with the time the event's lease has.
+        claimed_ms = now_ms()
+        await one.worker.drain_once()
+    assert one.graph.asked[1].at_ms >= start_ms + 59_000
+    assert one.graph.asked[1].at_ms <= claimed_ms + 40_000
+
+
+async def test_what_cannot_go_without_the_blamed_field_is_dead_for_the_first_reason(
+    one: Lane,
+) -> None:
+    one.graph.say(Reply.error(400, 100, 2804001))
+    await one.put("with", user={"fbc": "fb.1.1.x", "em": "y"})
+    await one.put("lacks")
+    await one.worker.drain_once()
+    dead = await one.dead()
+    assert set(dead) == {"with", "lacks"}
+    assert "malformed fbc (code 100/2804001)" in dead["with"].reason
+    # The whole, the halves, and one without the field.
+    assert [asked.ids for asked in one.graph.asked] == [
+        ["with", "lacks"],
+        ["with"],
+        ["with"],
+        ["lacks"],
+    ]
+    assert one.graph.asked[2].events[0]["user_data"] == {"em": "y"}
+
+
+async def test_a_lane_verdict_on_the_repair_keeps_the_event_whole(one: Lane) -> None:
+    answers = iter([Reply.error(400, 100, 2804001), THROTTLED])
+    one.graph.reply = lambda _asked: next(answers, None)
+    await one.put("with", user={"fbc": "fb.1.1.x", "em": "y"})
+    await one.worker.drain_once()
+    log = await one.log()
+    assert (log["with"].outcome, log["with"].attempts) == ("pending", 0)
+    await one.worker.drain_once()
+    assert one.graph.asked[-1].events[0]["user_data"] == {"fbc": "fb.1.1.x", "em": "y"}
+
+
+# --- what an operator is told ------------------------------------------------------------------
+
+
+async def test_one_bad_event_is_no_trouble_of_the_pixel(
+    one: Lane, caplog: pytest.LogCaptureFixture
+) -> None:
+    one.graph.reply = rejecting("e0003", "e0010", "e0015")
+    await one.put(*numbered(16))
+    await one.worker.drain_once()
+    assert len(await one.dead()) == 3
+    assert one.worker.trouble == ""
+    told = [r.getMessage() for r in caplog.records if r.name == "gateway.worker"]
+    assert len(told) == 3
+    assert all("invalid event data (code 100/2804019)" in line for line in told)
+
+
+async def test_a_pause_is_said_once_and_its_end_once(
+    one: Lane, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    one.graph.say(EXPIRED, 3)
+    await one.put("a")
+    async with one.running():
+        while await one.outcomes() != {"a": "delivered"}:
+            await asyncio.sleep(60)
+    told = [(r.levelname, r.getMessage()) for r in caplog.records if r.name == "gateway.worker"]
+    assert [level for level, _ in told] == ["ERROR", "INFO"]
+    assert "has expired (code 190/463); make a new token" in told[0][1]
+    assert one.worker.trouble == ""
+
+
+# --- tokens ------------------------------------------------------------------------------------
+
+
+async def test_a_token_given_while_the_old_one_is_being_refused_is_used_at_once(one: Lane) -> None:
+    def reply(asked: Asked) -> Reply | None:
+        if asked.token != "new":
+            one.worker.use(pixel("new"))
+            return EXPIRED
+        return None
+
+    one.graph.reply = reply
+    await one.put("a")
+    start_ms = now_ms()
+    async with one.running():
+        await asyncio.sleep(30)
+    assert await one.outcomes() == {"a": "delivered"}
+    assert one.graph.asked[-1].at_ms - start_ms < 10_000
+    assert one.worker.trouble == ""
+
+
+async def test_a_pixel_without_a_token_says_so_before_anything_is_sent(one: Lane) -> None:
+    one.worker.use(pixel(None))
+    assert "FB_ACCESS_TOKEN" in one.worker.trouble
+    await one.put("a", "b")
+    async with one.running():
+        await asyncio.sleep(60)
+        assert one.graph.asked == []
+        assert "FB_ACCESS_TOKEN" in one.worker.trouble
+        one.worker.use(pixel())
+        assert one.worker.trouble == ""
+        await asyncio.sleep(5)
+    assert await one.outcomes() == {"a": "delivered", "b": "delivered"}
+    assert {e.attempts for e in (await one.log()).values()} == {1}
+
+
+# --- stopping and failing ----------------------------------------------------------------------
+
+
+async def test_stop_during_a_pause_ends_run_at_once(one: Lane) -> None:
+    one.graph.say(EXPIRED)
+    await one.put("a")
+    task = asyncio.create_task(one.worker.run())
+    await asyncio.sleep(60)
+    assert len(one.graph.asked) == 1
+    start_ms = now_ms()
+    one.worker.stop()
+    await task
+    assert now_ms() - start_ms < 1000
+    assert len(one.graph.asked) == 1
+
+
+async def test_stop_in_the_middle_of_a_split_ends_after_the_request_under_way(one: Lane) -> None:
+    def reply(asked: Asked) -> Reply | None:
+        if len(one.graph.asked) == 3:
+            one.worker.stop()
+        return REJECTED
+
+    one.graph.reply = reply
+    ids = numbered(64)
+    await one.put(*ids)
+    await one.worker.run()
+    assert len(one.graph.asked) == 3
+    log = await one.log()
+    assert {(log[i].outcome, log[i].attempts) for i in ids} == {("pending", 0)}
+
+
+@pytest.mark.parametrize("at", [2, 3, 5])
+async def test_a_new_token_in_the_middle_of_a_split_does_not_break_the_pace(
+    one: Lane, at: int
+) -> None:
+    def reply(asked: Asked) -> Reply | None:
+        if len(one.graph.asked) == at:
+            loop = asyncio.get_running_loop()
+            loop.call_later(0.02, one.worker.use, pixel("new"))
+        return REJECTED
+
+    one.graph.reply = reply
+    await one.put(*numbered(8))
+    await one.worker.drain_once()
+    times = [asked.at_ms for asked in one.graph.asked]
+    assert min(b - a for a, b in itertools.pairwise(times)) >= 100
+
+
+async def test_a_store_error_in_one_pass_does_not_end_run(one: Lane, tmp_path: Path) -> None:
+    await one.put("a")
+    with sqlite3.connect(tmp_path / "gateway.db") as other:
+        other.execute("ALTER TABLE job RENAME TO hidden")
+    with pytest.raises(StoreError):
+        await one.worker.drain_once()
+    async with one.running():
+        await asyncio.sleep(60)
+        assert one.graph.asked == []
+        other.execute("ALTER TABLE hidden RENAME TO job")
+        other.close()
+        while await one.outcomes() != {"a": "delivered"}:
+            await asyncio.sleep(5)
+    assert await one.outcomes() == {"a": "delivered"}
+
+
+async def test_requests_never_exceed_the_pace_whatever_the_answers(one: Lane) -> None:
+    one.graph.reply = rejecting("e0001", "e0100", "e0199")
+    await one.put(*numbered(200))
+    async with one.running():
+        await asyncio.sleep(60)
+    times = [asked.at_ms for asked in one.graph.asked]
+    assert len(times) > 20
+    for first, eleventh in zip(times, times[10:], strict=False):
+        assert eleventh - first >= 1000
