@@ -316,8 +316,9 @@ def _read(key: Key, value: Any, where: str) -> Any:
     try:
         return key.read(value)
     except ValueError as error:
-        # A URL may hold a password.
-        given = "" if key.secret else ", not " + re.sub(r"//.*@", "//***@", repr(value))
+        # A URL may hold a password, and a token is easily pasted where the pixel belongs.
+        hidden = key.secret or key.name == "pixel_id"
+        given = "" if hidden else ", not " + re.sub(r"//.*@", "//***@", repr(value))
         raise SettingsError(f"{where}: expected {error}{given}") from None
 
 

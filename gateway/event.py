@@ -155,12 +155,16 @@ def build(
         messaging_channel=extras.messaging_channel,
     )
     if limited and extras.data_processing_options is None:
-        event = msgspec.structs.replace(
-            event,
-            data_processing_options=["LDU"],
-            data_processing_options_country=limited[0],
-            data_processing_options_state=limited[1],
-        )
+        if limited == (0, 0) and not user.client_ip_address:
+            # Meta finds the state by the address, and rejects the event where there is none.
+            warnings.append("data_processing_options: left out, as there is no address")
+        else:
+            event = msgspec.structs.replace(
+                event,
+                data_processing_options=["LDU"],
+                data_processing_options_country=limited[0],
+                data_processing_options_state=limited[1],
+            )
     return Built(event=event, warnings=tuple(warnings))
 
 

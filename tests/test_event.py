@@ -663,3 +663,12 @@ def test_the_warnings_of_every_stage_are_kept() -> None:
         "from hit",
         "from enrich",
     )
+
+
+def test_limited_data_use_by_address_is_left_out_where_there_is_none() -> None:
+    visitor = replace(VISITOR, address=None)
+    built = event.build(SENT, visitor, NOW, None, alternates=True, limited=(0, 0))
+
+    assert built.event.data_processing_options is None
+    assert any("data_processing_options" in warning for warning in built.warnings)
+    assert validate.check(built.event, NOW) is None
