@@ -155,17 +155,22 @@ def build(
         messaging_channel=extras.messaging_channel,
     )
     if limited and extras.data_processing_options is None:
-        if limited == (0, 0) and not user.client_ip_address:
-            # Meta finds the state by the address, and rejects the event where there is none.
-            warnings.append("data_processing_options: left out, as there is no address")
-        else:
-            event = msgspec.structs.replace(
-                event,
-                data_processing_options=["LDU"],
-                data_processing_options_country=limited[0],
-                data_processing_options_state=limited[1],
-            )
+        event, odd = _limited(event, *limited)
+        warnings += odd
     return Built(event=event, warnings=tuple(warnings))
+
+
+def _limited(event: Event, country: int, state: int) -> tuple[Event, list[str]]:
+    """The event under Limited Data Use; as it was, with a word, where Meta could not find the state."""
+    if (country, state) == (0, 0) and not event.user_data.client_ip_address:
+        return event, ["data_processing_options: left out, as there is no address"]
+    limited = msgspec.structs.replace(
+        event,
+        data_processing_options=["LDU"],
+        data_processing_options_country=country,
+        data_processing_options_state=state,
+    )
+    return limited, []
 
 
 def key(pixel: str, event: Event) -> bytes:
