@@ -4,7 +4,7 @@ SHELL := /bin/bash
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: run test check lint lock clean
+.PHONY: run test check lint build lock clean
 
 run: .venv/.run
 	@$(BIN)/gateway serve
@@ -14,6 +14,14 @@ test: .venv/.test
 
 check: .venv/.test lint
 	$(MAKE) --no-print-directory test
+
+# The snippet, from static/src into static/built; fails when it has grown too large.
+build: static/node_modules/.done
+	cd static && node build.js
+
+static/node_modules/.done: static/package-lock.json
+	npm ci --silent --no-audit --no-fund --prefix static
+	@touch $@
 
 lint: .venv/.test
 	$(BIN)/ruff format --check .
@@ -25,7 +33,8 @@ lint: .venv/.test
 .venv/.run: config/requirements.lock pyproject.toml config/setup.sh
 	@PYTHON=$(PYTHON) sh config/setup.sh run
 
-.venv/.test: config/requirements-dev.lock tests/oracles/package-lock.json pyproject.toml config/setup.sh
+.venv/.test: config/requirements-dev.lock tests/oracles/package-lock.json static/package-lock.json \
+  pyproject.toml config/setup.sh
 	@PYTHON=$(PYTHON) sh config/setup.sh test
 
 lock:

@@ -37,6 +37,8 @@ if [ "$kind" = test ]; then
     command -v npm >/dev/null || missing="$missing nodejs npm"
     # shellcheck disable=SC2086
     [ -z "$missing" ] || apt_install $missing
-    npm ci --silent --no-audit --no-fund --prefix tests/oracles
+    for folder in tests/oracles static; do
+        npm ci --silent --no-audit --no-fund --prefix "$folder"
+    done
 fi
 touch .venv/.run ".venv/.$kind"

@@ -60,6 +60,7 @@ class Settings:
     api_key: Secret | None
     admin_password: Secret | None
     browser_events: frozenset[str] | None
+    snippet: str
     limited_data_use: str
     hash_alternates: bool
     graph_url: str

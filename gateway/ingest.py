@@ -117,7 +117,7 @@ class Ingest:
         agent: Agent,
     ) -> "_Fate":
         """One event: either complete and ready for the disk, or dropped for a named reason."""
-        found = (page_site, page_site.pixels) if page_site else self._named(sent, facts)
+        found = self._pages(sent, page_site) if page_site else self._named(sent, facts)
         site, pixels = found or (self._settings.sites[0], self._settings.pixels[:1])
         if isinstance(sent, Misfit):
             unread = Problem(sent.field, sent.error, "")
@@ -147,6 +147,13 @@ class Ingest:
             return _dropped(sent, pixels, problem.outcome, facts, problem)
         return _kept(sent, built, pixels, facts, agent)
 
+    def _pages(self, sent: Sent | Misfit, site: Site) -> tuple[Site, tuple[Pixel, ...]] | None:
+        """The pixels of a page's event: all of the site's, unless the page named one."""
+        named = sent.extras.pixel_id if isinstance(sent, Sent) else None
+        if named is None or (self._settings.sandbox and len(site.pixels) == 1):
+            return site, site.pixels
+        return (site, found) if (found := _by_id(site.pixels, named)) else None
+
     def _named(self, sent: Sent | Misfit, facts: Facts) -> tuple[Site, tuple[Pixel, ...]] | None:
         """The site and pixel a backend's event is for: the pixel it names, or the only one.
 
@@ -158,10 +165,9 @@ class Ingest:
         if len(pixels) == 1 and (named is None or self._settings.sandbox):
             named = pixels[0].id
         owners = [
-            (site, (pixel,))
+            (site, found)
             for site in self._settings.sites
-            for pixel in site.pixels
-            if pixel.id == str(named)
+            if (found := _by_id(site.pixels, str(named)))
         ]
         for owner in owners:
             if isinstance(sent, Sent) and _is_ours(sent, facts, owner[0]):
@@ -278,6 +284,10 @@ def _dropped(
     reason = str(problem) if problem else ""
     drops = (Drop(pixel=p.lane, outcome=outcome, note=note, reason=reason) for p in pixels)
     return _Fate(sent=sent, drops=tuple(drops), problem=problem)
+
+
+def _by_id(pixels: Sequence[Pixel], named: str | int) -> tuple[Pixel, ...]:
+    return tuple(pixel for pixel in pixels if pixel.id == str(named))
 
 
 def _refuse_whole(fates: Sequence[_Fate]) -> None:

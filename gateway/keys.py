@@ -205,6 +205,8 @@ KEYS = (
         about="required: nothing before the visitor agrees. opt-out: until they object (also by Sec-GPC). off: the site's own affair."),
     Key(name="browser_events", read=lambda v: frozenset(_list(v)), default=None, example='["PageView", "Lead"]',
         about="Event names a browser may send. Set it to leave Purchase to the backend alone. Absent: all."),
+    Key(name="snippet", read=_choice("full", "default", "core"), default="full",
+        about="What the page loads. default (0.5 kB less): without links between hosts, hashing in the page and in-app click ids. core: only px() and page views."),
     Key(name="default_country", read=_country, default=None, example="DE",
         about="ISO 3166 country of phone numbers without a country code, after the event's own country."),
     Key(name="limited_data_use", read=_choice("off", "states", "always"), default="off",

@@ -5,11 +5,13 @@ import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
+import brotli
 import msgspec
 
 from gateway.config import Site
+from gateway.consent import Policy
 
-SOURCE = Path(__file__).parent.parent / "static" / "src" / "snippet.js"
+BUILT = Path(__file__).parent.parent / "static" / "built"
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,17 +19,23 @@ class Snippet:
     """The bytes of the script, the same for every visitor."""
 
     text: bytes
-    gzipped: bytes
+    encoded: dict[str, bytes]
+    """by content coding, smallest first"""
     etag: str
 
 
-def render(site: Site, slug: str) -> Snippet:
-    """The script with the settings it needs to know filled in."""
-    values = {"path": f"/{slug}", "consent": site.consent, "name": "px"}
-    source = SOURCE.read_text(encoding="utf-8")
+def render(site: Site, slug: str, build: str) -> Snippet:
+    """The script with the settings it needs to know filled in. `build`: core, default or full."""
+    values: dict[str, object] = {"path": f"/{slug}", "name": "px"}
+    if site.consent is Policy.REQUIRED:
+        values["consent"] = "wait"
+    if site.consent is Policy.OPT_OUT:
+        values["gpc"] = True
+    source = (BUILT / f"{build}.js").read_text(encoding="utf-8")
     text = source.replace("__SETTINGS__", msgspec.json.encode(values).decode()).encode()
     digest = hashlib.sha256(text).hexdigest()[:16]
-    return Snippet(text, gzip.compress(text, 9, mtime=0), f'"{digest}"')
+    encoded = {"br": brotli.compress(text), "gzip": gzip.compress(text, 9, mtime=0)}
+    return Snippet(text, encoded, f'"{digest}"')
 
 
 def tag(origin: str, slug: str) -> str:

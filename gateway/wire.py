@@ -7,8 +7,10 @@ that cannot be read becomes a Misfit, so that its neighbours are not lost with i
 import hashlib
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TypeVar
+from urllib.parse import parse_qsl
 
 import msgspec
 
@@ -59,6 +61,10 @@ class _PageEvent(msgspec.Struct, frozen=True):
     referrer: str = ""
     data: dict[str, object] | None = None
     pixel: bool = False
+    query: str = ""
+    """of the request by which the pixel sent it, where that is all the page saw"""
+    to: str | int | None = None
+    """the only pixel it is for"""
 
 
 def _parse_page(body: bytes, now_ms: int) -> Hit:
@@ -80,20 +86,52 @@ def _page_event(index: int, raw: object, page: _PageHit, now_ms: int) -> Sent | 
     except HitInvalid as error:
         return _misfit(index, raw.get("name"), raw.get("id"), error)
     user, odd = _user(page.user, Source.PAGE, "user")
+    pixels = _by_the_pixel(event.query)
     return Sent(
         index=index,
         name=event.name,
         id=event.id,
-        time_ms=_by_our_clock(event.time, page.sent, now_ms),
-        url=event.url[:TEXT_MAX],
+        time_ms=_by_our_clock(pixels.time or event.time, page.sent, now_ms),
+        url=(pixels.url or event.url)[:TEXT_MAX],
         referrer=event.referrer[:TEXT_MAX],
         consent=page.consent,
         user=user,
-        data=event.data or {},
-        extras=NO_EXTRAS,
+        data={**pixels.data, **(event.data or {})},
+        extras=NO_EXTRAS if event.to is None else Extras(pixel_id=event.to),
         browser_has_it=event.pixel,
         warnings=_unknown(raw, _PageEvent, f"events[{index}]") + odd,
     )
+
+
+@dataclass(frozen=True, slots=True)
+class _PixelRequest:
+    """What fbevents.js said of an event in the parameters of its own request."""
+
+    url: str
+    time: float | None
+    data: Mapping[str, object]
+
+
+def _by_the_pixel(query: str) -> _PixelRequest:
+    """`dl` is the page, `ts` Unix milliseconds, `cd[name]` custom data with JSON for lists."""
+    try:
+        said = dict(parse_qsl(query, max_num_fields=200))
+    except ValueError:
+        said = {}
+    data = {k[3:-1]: _listed(v) for k, v in said.items() if re.fullmatch(r"cd\[.+\]", k)}
+    time = said.get("ts", "")
+    return _PixelRequest(
+        said.get("dl", ""), float(time) if re.fullmatch(r"\d{13}", time, re.ASCII) else None, data
+    )
+
+
+def _listed(text: str) -> object:
+    if text.startswith(("[", "{")):
+        try:
+            return msgspec.json.decode(text)
+        except msgspec.DecodeError:
+            return text
+    return text
 
 
 def _by_our_clock(time: float | None, sent: float | None, now_ms: int) -> int:

@@ -312,6 +312,24 @@ pixels = [{id = "11111"}]
 """
 
 
+async def test_a_page_event_for_one_pixel_goes_to_no_other(install: Install) -> None:
+    shop = install.site("shop.example")
+    events = [
+        {"name": "Lead", "id": "all", "url": "https://shop.example/"},
+        {"name": "Lead", "id": "one", "url": "https://shop.example/", "to": "33333"},
+        {"name": "Lead", "id": "blog's", "url": "https://shop.example/", "to": 22222},
+    ]
+    facts = Facts(source=Source.PAGE, now_ms=NOW, host="shop.example", agent=AGENT)
+
+    receipt = await install.ingest.accept(json.dumps({"events": events}).encode(), facts, shop)
+
+    assert fields(receipt) == [None, None, "pixel_id"]
+    assert await install.ids("11111") == ["all"]
+    assert await install.ids("33333") == ["all", "one"]
+    assert await install.ids("22222") == []
+
+
+
 async def test_with_one_pixel_for_several_sites_nobody_has_to_name_it(make: Maker) -> None:
     install = make(SHARED)
 

@@ -3,8 +3,11 @@
 import gzip
 import json
 import re
+import subprocess
 from dataclasses import replace
+from pathlib import Path
 
+import brotli
 import pytest
 
 from gateway import config, snippet
@@ -12,6 +15,7 @@ from gateway.config import Site
 from gateway.consent import Policy
 
 SLUG = "k3vq8w2mzp"
+STATIC = snippet.BUILT.parent
 # browser.md 3.4: names that filter lists hunt for, and our own.
 FORBIDDEN = (
     *("ads", "pixel", "fb", "meta", "capi", "track", "collect", "beacon", "analytics", "stat"),
@@ -24,55 +28,85 @@ def site() -> Site:
     return config.load({}).sites[0]
 
 
-def rendered(site: Site, slug: str = SLUG) -> dict[str, object]:
-    """What the script is called with."""
-    text = snippet.render(site, slug).text.decode()
-    (found,) = re.findall(r"\((\{\"[^\n]*?\})\)", text)
-    values: dict[str, object] = json.loads(found)
+def rendered(site: Site, slug: str = SLUG, build: str = "full") -> dict[str, object]:
+    """The settings the script begins with."""
+    text = snippet.render(site, slug, build).text.decode()
+    start = text.index('{"path"')
+    values, _ = json.JSONDecoder().raw_decode(text[start:])
+    assert isinstance(values, dict)
     return values
+
+
+# A page is silent until somebody agrees, or speaks until somebody objects, or never asks.
+POLICIES: dict[Policy, dict[str, object]] = {
+    Policy.REQUIRED: {"consent": "wait"},
+    Policy.OPT_OUT: {"gpc": True},
+    Policy.OFF: {},
+}
 
 
 @pytest.mark.parametrize("policy", list(Policy))
 def test_the_settings_are_rendered_in(site: Site, policy: Policy) -> None:
     values = rendered(replace(site, consent=policy))
 
-    assert values["path"] == f"/{SLUG}"
-    assert values["consent"] == policy.value
-    assert values["name"] == "px"
+    assert values == {"path": f"/{SLUG}", "name": "px"} | POLICIES[policy]
 
 
-def test_each_site_is_rendered_with_its_own_path_and_policy(site: Site) -> None:
-    shop = rendered(replace(site, consent=Policy.REQUIRED), "k3vq8w2mzp")
-    blog = rendered(replace(site, consent=Policy.OFF), "z9xw8v7t")
-
-    assert (shop["path"], shop["consent"]) == ("/k3vq8w2mzp", "required")
-    assert (blog["path"], blog["consent"]) == ("/z9xw8v7t", "off")
-
-
-def test_nothing_is_left_to_render(site: Site) -> None:
-    text = snippet.render(site, SLUG).text.decode()
+@pytest.mark.parametrize("build", ["core", "default", "full"])
+def test_nothing_is_left_to_render(site: Site, build: str) -> None:
+    text = snippet.render(site, SLUG, build).text.decode()
 
     assert "__SETTINGS__" not in text
     assert text.count(f'"/{SLUG}"') == 1
 
 
 def test_the_compressed_script_is_the_same_script(site: Site) -> None:
-    made = snippet.render(site, SLUG)
+    made = snippet.render(site, SLUG, "full")
 
-    assert gzip.decompress(made.gzipped) == made.text
-    assert len(made.gzipped) < len(made.text)
+    assert gzip.decompress(made.encoded["gzip"]) == made.text
+    assert brotli.decompress(made.encoded["br"]) == made.text
+    assert len(made.encoded["br"]) < len(made.encoded["gzip"]) < len(made.text)
+
+
+@pytest.fixture(scope="module")
+def fresh(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The snippets as `make build` makes them now."""
+    folder = tmp_path_factory.mktemp("built")
+    subprocess.run(["node", "build.js", str(folder)], cwd=STATIC, check=True, timeout=60)
+    return folder
+
+
+# What a page loads is a promise: bytes of brotli, by the build.
+LARGEST = {"full": 3072, "default": 2600, "core": 1500}
+
+
+@pytest.mark.parametrize(("build", "largest"), LARGEST.items())
+def test_what_is_committed_is_the_build_and_small(fresh: Path, build: str, largest: int) -> None:
+    committed = (snippet.BUILT / f"{build}.js").read_bytes()
+
+    assert committed == (fresh / f"{build}.js").read_bytes()
+    assert len(brotli.compress(committed)) <= largest
+
+
+@pytest.mark.parametrize("build", LARGEST)
+def test_the_script_needs_nothing_a_strict_policy_forbids(build: str) -> None:
+    text = (snippet.BUILT / f"{build}.js").read_text()
+
+    assert not re.findall(
+        r"\beval\b|Function\(|innerHTML|outerHTML|document\.write|insertAdj", text
+    )
 
 
 def test_the_etag_follows_the_settings_and_nothing_else(site: Site) -> None:
-    made = snippet.render(site, SLUG)
+    made = snippet.render(site, SLUG, "full")
 
     assert re.fullmatch(r'"[0-9a-f]{16}"', made.etag)
-    assert snippet.render(site, SLUG) == made
+    assert snippet.render(site, SLUG, "full") == made
     other = replace(site, name="x", hosts=("x.example",), pixels=(), default_country="de")
-    assert snippet.render(other, SLUG).etag == made.etag
-    assert snippet.render(site, "z9xw8v7t").etag != made.etag
+    assert snippet.render(other, SLUG, "full").etag == made.etag
+    assert snippet.render(site, "z9xw8v7t", "full").etag != made.etag
     required = replace(site, consent=Policy.REQUIRED)
-    assert snippet.render(required, SLUG).etag != made.etag
+    assert snippet.render(required, SLUG, "full").etag != made.etag
 
 
 def test_no_secret_is_rendered() -> None:
@@ -86,7 +120,7 @@ def test_no_secret_is_rendered() -> None:
         }
     ).sites
 
-    text = snippet.render(known, SLUG).text
+    text = snippet.render(known, SLUG, "full").text
 
     assert b"hunter2" not in text.lower()
     assert b"1234567890123456" not in text

@@ -116,6 +116,31 @@ def test_page_time_is_corrected_by_our_clock(times: dict[str, float], expected: 
     assert page_event(dict(event), **sent).time_ms == expected
 
 
+def test_what_the_pixel_sent_by_itself_is_read_from_its_request() -> None:
+    query = (
+        f"id=1&ev=Purchase&dl=https%3A%2F%2Fshop.example%2Fb&ts={NOW - 3_000}&eid=x"
+        "&cd[value]=9.5&cd[content_ids]=%5B%22a%22%5D&cd[contents]=%5Bbroken&cud[em]=hash"
+    )
+
+    event = page_event({"query": query, "url": "https://shop.example/a", "time": NOW}, sent=NOW)
+
+    assert event.url == "https://shop.example/b"
+    assert event.time_ms == NOW - 3_000
+    assert event.data == {"value": "9.5", "content_ids": ["a"], "contents": "[broken"}
+    assert event.warnings == ()
+
+
+@pytest.mark.parametrize("query", ["", "&&==", "ts=soon&dl=", "cd[]=1", "a&" * 300])
+def test_a_request_of_the_pixel_that_says_nothing_changes_nothing(query: str) -> None:
+    plain = {"url": "https://shop.example/a", "time": NOW - 5, "data": {"value": 1}}
+
+    assert page_event({**plain, "query": query}, sent=NOW) == page_event(plain, sent=NOW)
+
+
+def test_a_page_may_name_the_only_pixel_an_event_is_for() -> None:
+    assert page_event({"to": 12345}).extras == hit.Extras(pixel_id=12345)
+
+
 def test_a_page_cannot_say_who_it_is_by_address_agent_or_cookie() -> None:
     claimed = {
         "client_ip_address": "203.0.113.9",

@@ -1,5 +1,6 @@
 """What a browser meets: the script, and the hits it sends."""
 
+import re
 from collections.abc import Callable, Iterable
 
 from starlette.requests import Request
@@ -35,7 +36,6 @@ class Public:
     async def script(self, request: Request) -> Response:
         """The snippet, or 304 when the browser has it; either may carry the visitor's cookies."""
         facts = facts_of(request, Source.PAGE, self._clock_ms())
-        gzip = "gzip" in request.headers.get("accept-encoding", "")
         headers = {
             "Cache-Control": "private, no-cache",
             "ETag": self._snippet.etag,
@@ -44,13 +44,13 @@ class Public:
         }
         if self._snippet.etag in request.headers.get("if-none-match", ""):
             response = Response(status_code=304, headers=headers)
-        elif gzip:
-            headers["Content-Encoding"] = "gzip"
-            response = Response(
-                self._snippet.gzipped, headers=headers, media_type="text/javascript"
-            )
         else:
-            response = Response(self._snippet.text, headers=headers, media_type="text/javascript")
+            body = self._snippet.text
+            coding = _coding(request.headers.get("accept-encoding", ""), self._snippet.encoded)
+            if coding:
+                headers["Content-Encoding"] = coding
+                body = self._snippet.encoded[coding]
+            response = Response(body, headers=headers, media_type="text/javascript")
         return _with_cookies(response, self._ingest.greet(facts, self._site))
 
     async def collect(self, request: Request) -> Response:
@@ -87,6 +87,16 @@ class Public:
             "Timing-Allow-Origin": origin,
             "Vary": "Origin",
         }
+
+
+def _coding(accepted: str, offered: Iterable[str]) -> str | None:
+    """The first coding on offer that the client takes (RFC 9110, 12.5.3)."""
+    taken = {
+        name.strip().lower()
+        for name, _, weight in (item.partition(";") for item in accepted.split(","))
+        if not re.fullmatch(r"\s*q=0(\.0*)?\s*", weight)
+    }
+    return next((coding for coding in offered if coding in taken), None)
 
 
 def _errors(judged: Iterable[Judged]) -> list[dict[str, object]]:

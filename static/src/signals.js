@@ -1,0 +1,46 @@
+// Consent banners, by the interfaces they share: IAB TCF v2 and GPP, and Google's consent mode.
+import { guard, say } from "./core.js";
+import { watchItems } from "./watch.js";
+
+const sources = {
+  __tcfapi: (api) =>
+    api(
+      "addEventListener",
+      2,
+      guard(({ eventStatus, gdprApplies, purpose: { consents } }) => {
+        // Storage, a profile for advertising, advertising by it: what Meta does with an event.
+        const agreed = consents[1] && consents[3] && consents[4];
+        const asked = eventStatus == "cmpuishown" ? "wait" : "denied";
+        say("tcf", gdprApplies !== false && (agreed ? "granted" : asked));
+      }),
+    ),
+  __gpp: (api) =>
+    api(
+      "addEventListener",
+      guard((ping) => {
+        const text = JSON.stringify(ping);
+        say("gpp", /(Sale|Sharing|Advertising)OptOut":1/.test(text) && "denied");
+      }),
+    ),
+  dataLayer: (list) =>
+    watchItems(list, (item) => {
+      if (item[0] == "consent") {
+        const { ad_storage, ad_user_data } = item[2];
+        const text = ad_storage + ad_user_data;
+        // A default is what holds until the banner has been answered.
+        if (/denied/.test(text)) say("google", item[1] == "default" ? "wait" : "denied");
+        else if (/granted/.test(text)) say("google", "granted");
+      }
+      return item;
+    }),
+};
+
+export const signals = () => {
+  for (const key in sources) {
+    if (window[key]) {
+      guard(sources[key])(window[key]);
+      delete sources[key];
+    }
+  }
+  setTimeout(signals, 200);
+};

@@ -1,0 +1,63 @@
+"""What every browser test file shares: Chromium, the shop, Meta's stand-in and gateways with their own sandbox."""
+
+from collections.abc import Iterator
+
+import pytest
+from playwright.sync_api import Browser, BrowserContext
+
+from e2e.browser import Site, chromium
+from e2e.harness import CHROME, Gateway
+
+from .lab import Meta
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    with chromium() as opened:
+        yield opened
+
+
+@pytest.fixture
+def context(browser: Browser) -> Iterator[BrowserContext]:
+    """A new visitor."""
+    opened = browser.new_context(user_agent=CHROME)
+    opened.set_default_timeout(15_000)
+    yield opened
+    opened.close()
+
+
+@pytest.fixture(scope="module")
+def site() -> Iterator[Site]:
+    with Site() as served:
+        yield served
+
+
+@pytest.fixture(scope="session")
+def _meta() -> Iterator[Meta]:
+    with Meta() as stand_in:
+        yield stand_in
+
+
+@pytest.fixture
+def meta(_meta: Meta) -> Meta:
+    """With nothing recorded yet."""
+    _meta.fired.clear()
+    return _meta
+
+
+def _gateway(tmp_path_factory: pytest.TempPathFactory, policy: str) -> Iterator[Gateway]:
+    env = {"GATEWAY_SANDBOX": "true", "GATEWAY_CONSENT": policy}
+    with Gateway(tmp_path_factory.mktemp(policy), env) as started:
+        yield started.start()
+
+
+@pytest.fixture(scope="session")
+def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
+    """Consent is opt-out."""
+    yield from _gateway(tmp_path_factory, "opt-out")
+
+
+@pytest.fixture(scope="session")
+def strict(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
+    """Consent is required."""
+    yield from _gateway(tmp_path_factory, "required")
