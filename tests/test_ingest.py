@@ -329,7 +329,6 @@ async def test_a_page_event_for_one_pixel_goes_to_no_other(install: Install) -> 
     assert await install.ids("22222") == []
 
 
-
 async def test_with_one_pixel_for_several_sites_nobody_has_to_name_it(make: Maker) -> None:
     install = make(SHARED)
 

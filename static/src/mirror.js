@@ -69,10 +69,11 @@ const follow = (fbq) => {
 const attach = (fbq) => {
   if (known.has(fbq)) return fbq;
   known.add(fbq);
-  const late = fbq.callMethod;
   watch(fbq, "queue", (queue) => watchItems(queue, (call) => change(call)));
   watch(fbq, "callMethod", (real) => {
     if (!real) return;
+    // We may be too late to have heard that it waits for consent.
+    if (fbq.instance?.locks?._locks?.consent) say("fbq", "wait");
     try {
       follow(fbq);
     } catch {
@@ -83,9 +84,9 @@ const attach = (fbq) => {
     const live = guard((call) => change(call, true));
     return (...args) => real.apply(fbq, live(args));
   });
-  if (late)
-    for (const { name } of performance.getEntriesByType("resource"))
-      if (/facebook.com.tr/.test(name)) guard(recover)(name.split("?")[1]);
+  // What it has sent already when we come late.
+  for (const { name } of performance.getEntriesByType("resource"))
+    if (/facebook.com.tr/.test(name)) guard(recover)(name.split("?")[1]);
   return fbq;
 };
 

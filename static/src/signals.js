@@ -18,8 +18,9 @@ const sources = {
     api(
       "addEventListener",
       guard((ping) => {
+        // Of selling, sharing or targeting, in any section.
         const text = JSON.stringify(ping);
-        say("gpp", /(Sale|Sharing|Advertising)OptOut":1/.test(text) && "denied");
+        say("gpp", /OptOut":1/.test(text) && "denied");
       }),
     ),
   dataLayer: (list) =>

@@ -38,9 +38,9 @@
 
   const pixels = [];
   const waiting = new Set(); // for the settings of pixels
-  let revoked = false;
+  const locks = {}; // consent, while it is revoked
   let options = [];
-  const locked = () => revoked || waiting.size > 0;
+  const locked = () => locks.consent || waiting.size > 0;
 
   function keep(name, value) {
     const expires = new Date(Date.now() + 90 * 864e5).toUTCString();
@@ -94,7 +94,8 @@
       }, 30);
     },
     consent(word) {
-      revoked = word === "revoke";
+      if (word === "revoke") locks.consent = true;
+      else delete locks.consent;
       drain();
     },
     track: everywhere,
@@ -126,6 +127,7 @@
     return modules[name];
   };
   fbq.getState = () => ({ pixels });
+  fbq.instance = { locks: { _locks: locks } };
   fbq.version = "2.9.0-stand-in";
   fbq.callMethod = function () {
     run(arguments);

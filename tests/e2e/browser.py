@@ -1,7 +1,7 @@
 """A real Chromium, and small web pages of one's own for it to open."""
 
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -26,7 +26,12 @@ OPTIONS = [
 def chromium() -> Iterator[Browser]:
     """Debian's Chromium, which can reach nothing but 127.0.0.1."""
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=OPTIONS)
+        browser = playwright.chromium.launch(
+            executable_path=CHROMIUM,
+            args=OPTIONS,
+            # Visitors have the back-forward cache; Playwright leaves it out.
+            ignore_default_args=["--disable-back-forward-cache"],
+        )
         try:
             yield browser
         finally:
@@ -47,7 +52,8 @@ class Site:
 
     def __init__(self) -> None:
         self.documents: dict[str, Document] = {}
-        documents = self.documents
+        self.on_post: Callable[[str], None] = lambda _path: None
+        documents, site = self.documents, self
 
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
@@ -61,6 +67,12 @@ class Site:
                         self.send_header(name, value)
                 self.end_headers()
                 self.wfile.write(body)
+
+            def do_POST(self) -> None:
+                self.rfile.read(int(self.headers["Content-Length"]))
+                site.on_post(self.path)
+                self.send_response(204)
+                self.end_headers()
 
             def log_message(self, format: str, *args: object) -> None:
                 pass
