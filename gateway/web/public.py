@@ -83,7 +83,7 @@ class Public:
         return {
             "Access-Control-Allow-Origin": origin,
             "Access-Control-Allow-Credentials": "true",
-            "Access-Control-Expose-Headers": "Server-Timing",
+            "Access-Control-Expose-Headers": "Server-Timing, Retry-After",
             "Timing-Allow-Origin": origin,
             "Vary": "Origin",
         }

@@ -180,7 +180,7 @@ const allowed = () => !/wait|denied/.test(verdict) && !document.prerendering;
 let leaving; // the page is about to go
 let sending; // the last request
 
-const ask = (path, options) => fetch(base + path, { credentials: "include", ...options });
+const ask = async (path, options) => fetch(base + path, { credentials: "include", ...options });
 
 export const flush = () => {
   timer = clearTimeout(timer);
@@ -190,7 +190,7 @@ export const flush = () => {
   }
 };
 
-export const post = (events) => {
+export const post = (events, part) => {
   const body = JSON.stringify({
     sent: Date.now(),
     consent: verdict,
@@ -198,8 +198,9 @@ export const post = (events) => {
     events,
   });
   // All requests that may outlive a page share 64 KiB, and the gateway takes no more in one.
-  const keepalive = body.length < 2e4;
-  if (!keepalive && events[1]) events.map((event) => post([event]));
+  const short = body.length < 2e4;
+  const keepalive = short && (leaving || !part);
+  if (!short && events[1]) events.map((event) => post([event], 1));
   else if (leaving && !("keepalive" in Request.prototype)) navigator.sendBeacon(base + "/h", body);
   else
     sending = ask("/h", { method: "POST", keepalive, body })

@@ -8,13 +8,13 @@ export const links = () => {
   const found = location.href.match(PARAMETER + "([^&#]+)");
   if (found) {
     extra.from = found[1];
-    history.replaceState(history.state, "", location.href.replace(found[0], ""));
+    history.replaceState(null, "", location.href.replace(found[0], ""));
   }
   listen("click", ({ target }) => {
     const link = target.closest("a[href^=http]");
     if (link.host == location.host) return;
-    if (settings.crossDomain?.some((host) => ("." + link.hostname).endsWith(host)))
+    if (settings.hosts?.some((host) => ("." + link.hostname).endsWith(host)))
       link.search += PARAMETER + [Date.now(), ...document.cookie.match(/_fb[pc]=[^;]+/g)].join("~");
-    else if (settings.outbound) track("OutboundClick", { url: link.origin + link.pathname });
+    else if (settings.outbound) track("OutboundClick", { host: link.hostname });
   });
 };

@@ -81,8 +81,7 @@ const attach = (fbq) => {
       fbq.disablePushState = true;
       on.view = () => fbq("track", VIEW);
     }
-    const live = guard((call) => change(call, true));
-    return (...args) => real.apply(fbq, live(args));
+    return (...args) => real.apply(fbq, guard(change)(args, true));
   });
   // What it has sent already when we come late.
   for (const { name } of performance.getEntriesByType("resource"))

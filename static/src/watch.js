@@ -18,7 +18,7 @@ export const watch = (owner, key, filter) => {
 export const watchItems = (list, change) => {
   const careful = guard(change);
   const { push } = list;
-  list.forEach((item, at) => (list[at] = careful(item)));
+  list.map((item, at) => (list[at] = careful(item)));
   list.push = (...items) => push.apply(list, items.map((item) => careful(item)));
   return list;
 };

@@ -3,10 +3,9 @@
 from collections.abc import Iterator
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext
-
 from e2e.browser import Site, chromium
 from e2e.harness import CHROME, Gateway
+from playwright.sync_api import Browser, BrowserContext
 
 from .lab import Meta
 

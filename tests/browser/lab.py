@@ -10,9 +10,8 @@ from pathlib import Path
 from typing import Self
 from urllib.parse import parse_qs
 
-from playwright.sync_api import BrowserContext, Page, Request
-
 from e2e.harness import Gateway, Logged, wait_until
+from playwright.sync_api import BrowserContext, Page, Request
 
 FBEVENTS = (Path(__file__).parent / "fbevents.js").read_bytes()
 PIXEL = "1234567890123456"

@@ -3,10 +3,9 @@
 from collections.abc import Iterator
 
 import pytest
-from playwright.sync_api import BrowserContext
-
 from e2e.browser import Document, Site
 from e2e.harness import Gateway, wait_until
+from playwright.sync_api import BrowserContext
 
 from .lab import PIXEL, Meta, Visitor, html, pairs, script, sync, table
 

@@ -71,25 +71,25 @@ def test_every_navigation_is_one_page_view(
     assert visitor.errors == []
 
 
+@pytest.mark.parametrize("pixel", ["no pixel", "pixel"])
 def test_a_visitor_who_comes_back_by_the_cache_views_the_page_again(
-    context: BrowserContext, site: Site, gateway: Gateway, meta: Meta
+    context: BrowserContext, site: Site, gateway: Gateway, meta: Meta, pixel: str
 ) -> None:
-    for pixel, calls in {"no pixel": "", "pixel": PIXELS["pixel"]}.items():
-        base = script(meta.base_code() + calls) if calls else ""
-        restored = script("addEventListener('pageshow', e => window.restored = e.persisted)")
-        site.documents["/"] = Document(html(sync(gateway.tag), base, restored))
-        site.documents["/other"] = Document(html(body="Another page, without the tag"))
-        visitor = Visitor.of(context, gateway)
-        visitor.page.goto(site.url)
-        visitor.until(lambda: visitor.names.count("PageView") == 1, "the first view")
-        visitor.page.goto(site.url + "/other")
-        visitor.page.evaluate("history.back()")
-        visitor.page.wait_for_function("window.restored")
-        visitor.rest(2000)
+    base = script(meta.base_code() + PIXELS[pixel]) if PIXELS[pixel] else ""
+    restored = script("addEventListener('pageshow', e => window.restored = e.persisted)")
+    site.documents["/"] = Document(html(sync(gateway.tag), base, restored))
+    site.documents["/other"] = Document(html(body="Another page, without the tag"))
+    visitor = Visitor.of(context, gateway)
+    visitor.page.goto(site.url)
+    visitor.until(lambda: visitor.names.count("PageView") == 1, "the first view")
+    visitor.page.goto(site.url + "/other")
+    visitor.page.evaluate("history.back()")
+    visitor.page.wait_for_function("window.restored")
+    visitor.rest(2000)
 
-        assert visitor.names == ["PageView", "PageView"]
-        assert len({str(e["id"]) for e in visitor.sent}) == 2
-        rows.append([pixel, "back by bfcache", 2, visitor.names.count("PageView")])
+    assert visitor.names == ["PageView", "PageView"]
+    assert len({str(e["id"]) for e in visitor.sent}) == 2
+    rows.append([pixel, "back by bfcache", 2, visitor.names.count("PageView")])
 
 
 def test_a_reload_is_another_view(context: BrowserContext, site: Site, gateway: Gateway) -> None:
@@ -160,8 +160,14 @@ def test_a_prerendered_page_is_viewed_when_the_visitor_sees_it(
     said: list[str] = []
     site.on_post = lambda path: said.append(f"{path} after {len(gateway.events()) - before}")
     browser = subprocess.Popen(
-        [CHROMIUM, "--headless=new", f"--user-data-dir={tmp_path}", f"--user-agent={CHROME}"]
-        + [*OPTIONS, site.url],
+        [
+            CHROMIUM,
+            "--headless=new",
+            f"--user-data-dir={tmp_path}",
+            f"--user-agent={CHROME}",
+            *OPTIONS,
+            site.url,
+        ],
         stderr=subprocess.DEVNULL,
     )
     try:
