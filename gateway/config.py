@@ -61,6 +61,7 @@ class Settings:
     admin_password: Secret | None
     browser_events: frozenset[str] | None
     snippet: str
+    outbound_links: bool
     limited_data_use: str
     hash_alternates: bool
     graph_url: str

@@ -187,7 +187,7 @@ def _public_app(settings: Settings, own: Install, ingest: Ingest) -> Starlette:
     sites = {}
     for site in settings.sites:
         slug = own.slug_of(site)
-        script = snippet.render(site, slug, settings.snippet)
+        script = snippet.render(site, slug, settings.snippet, outbound=settings.outbound_links)
         sites[slug] = Public(ingest=ingest, snippet=script, site=site, clock_ms=clock_ms)
     backend = Backend(ingest=ingest, api_key=own.api_key, clock_ms=clock_ms)
     graph = Graph(ingest=ingest, settings=settings, api_key=own.api_key, clock_ms=clock_ms)

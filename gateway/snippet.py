@@ -24,13 +24,18 @@ class Snippet:
     etag: str
 
 
-def render(site: Site, slug: str, build: str) -> Snippet:
-    """The script with the settings it needs to know filled in. `build`: core, default or full."""
+def render(site: Site, slug: str, build: str, *, outbound: bool = False) -> Snippet:
+    """The script with the settings it needs to know filled in. `build`: core, default or full.
+
+    `outbound`: clicks on links to other sites are counted.
+    """
     values: dict[str, object] = {"path": f"/{slug}", "name": "px"}
     if site.consent is Policy.REQUIRED:
         values["consent"] = "wait"
     if site.consent is Policy.OPT_OUT:
         values["gpc"] = True
+    if outbound:
+        values["outbound"] = True
     source = (BUILT / f"{build}.js").read_text(encoding="utf-8")
     text = source.replace("__SETTINGS__", msgspec.json.encode(values).decode()).encode()
     digest = hashlib.sha256(text).hexdigest()[:16]

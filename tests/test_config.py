@@ -657,6 +657,7 @@ BAD: list[tuple[str, list[str]]] = [
     ("cookie_domain", ["''", "' '", "5", "['x.example']", "'x.example;a'", "'https://x.example'"]),
     ("consent", ["'yes'", "true", "[]", "''"]),
     ("browser_events", ["5", "[5]", "{}"]),
+    ("outbound_links", ["'maybe'", "2", "[]"]),
     ("snippet", ["'tiny'", "'FULL'", "1"]),
     ("default_country", ["'XX'", "'Germany'", "49", "[]"]),
     ("limited_data_use", ["'on'", "true", "5", "['states']", "''"]),

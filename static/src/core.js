@@ -169,7 +169,8 @@ export const say = (source, word) => {
     said.px ||
     ["denied", "wait", "granted"].find((one) => JSON.stringify(said).includes(one)) ||
     settings.consent;
-  if (verdict != "denied") flush();
+  // Not at once: several sources may be about to speak.
+  if (verdict != "denied") setTimeout(flush);
   else if (verdict != before) forget(before);
 };
 

@@ -25,13 +25,12 @@ const sources = {
     ),
   dataLayer: (list) =>
     watchItems(list, (item) => {
-      if (item[0] == "consent") {
-        const { ad_storage, ad_user_data } = item[2];
-        const text = ad_storage + ad_user_data;
-        // A default is what holds until the banner has been answered.
-        if (/denied/.test(text)) say("google", item[1] == "default" ? "wait" : "denied");
-        else if (/granted/.test(text)) say("google", "granted");
-      }
+      if (item[0] == "consent")
+        ["ad_storage", "ad_user_data"].map((key) => {
+          const word = item[2][key];
+          // A default is what holds until the banner has been answered.
+          if (word) say(key, word == "denied" && item[1] == "default" ? "wait" : word);
+        });
       return item;
     }),
 };

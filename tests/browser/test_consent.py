@@ -159,6 +159,59 @@ def test_nothing_happens_before_a_yes(
     )
 
 
+BOTH = "{ad_storage: 'granted', ad_user_data: 'granted'}"
+NEITHER = "{ad_storage: 'denied', ad_user_data: 'denied'}"
+GOOGLE = {
+    "granted from the start": ([f"default {BOTH}"], True),
+    "only one default is denied": (
+        ["default {ad_storage: 'granted', ad_user_data: 'denied'}"],
+        False,
+    ),
+    "one of two is granted": (
+        [f"default {NEITHER}", "update {ad_user_data: 'granted'}"],
+        False,
+    ),
+    "granted one after the other": (
+        [
+            f"default {NEITHER}",
+            "update {ad_user_data: 'granted'}",
+            "update {ad_storage: 'granted'}",
+        ],
+        True,
+    ),
+    "statistics alone are granted": (
+        [f"default {NEITHER}", "update {analytics_storage: 'granted'}"],
+        False,
+    ),
+    "denied, then statistics granted": (
+        [f"default {NEITHER}", f"update {NEITHER}", "update {analytics_storage: 'granted'}"],
+        False,
+    ),
+    "an old banner that knows ad_storage alone": (
+        ["default {ad_storage: 'denied'}", "update {ad_storage: 'granted'}"],
+        True,
+    ),
+}
+
+
+@pytest.mark.parametrize("story", GOOGLE)
+def test_google_s_consent_mode_is_granted_when_nothing_of_it_is_denied(
+    context: BrowserContext, site: Site, strict: Gateway, story: str
+) -> None:
+    steps, sends = GOOGLE[story]
+    gtag = "window.dataLayer = []; function gtag() { dataLayer.push(arguments); }"
+    calls = [f"gtag('consent', '{s.split(' ', 1)[0]}', {s.split(' ', 1)[1]});" for s in steps]
+    first, *later = calls
+    site.documents["/"] = Document(
+        html(script(gtag + first), sync(strict.tag), *map(script, later))
+    )
+    visitor = Visitor.of(context, strict)
+    visitor.page.goto(site.url)
+    visitor.rest(700)
+
+    assert visitor.names == (["PageView"] if sends else [])
+
+
 def test_gpp_can_object_and_say_nothing_else(
     context: BrowserContext, site: Site, gateway: Gateway
 ) -> None:
