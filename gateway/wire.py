@@ -70,7 +70,10 @@ class _PageEvent(msgspec.Struct, frozen=True):
 def _parse_page(body: bytes, now_ms: int) -> Hit:
     if len(body) > PAGE_MAX_BYTES:
         raise HitTooLarge("", f"a hit is at most {PAGE_MAX_BYTES} bytes")
-    page = _convert(_decode(body), _PageHit)
+    decoded = _decode(body)
+    if isinstance(decoded, dict) and "event_name" in decoded:
+        return _parse_open_bridge(decoded, now_ms)
+    page = _convert(decoded, _PageHit)
     if len(page.events) > PAGE_MAX_EVENTS:
         raise HitTooLarge("events", f"at most {PAGE_MAX_EVENTS} events in one hit")
     events = tuple(_page_event(i, raw, page, now_ms) for i, raw in enumerate(page.events))
@@ -101,6 +104,51 @@ def _page_event(index: int, raw: object, page: _PageHit, now_ms: int) -> Sent | 
         browser_has_it=event.pixel,
         warnings=_unknown(raw, _PageEvent, f"events[{index}]") + odd,
     )
+
+
+class _Context(msgspec.Struct, frozen=True):
+    location: str = ""
+    referrer: str = ""
+
+
+class _OpenBridge(msgspec.Struct, frozen=True):
+    event_name: str
+    event_id: str
+    custom_data: dict[str, object] | None = None
+    conversion_value: dict[str, object] | None = None
+    matching: dict[str, object] | None = msgspec.field(name="fb.advanced_matching", default=None)
+    pixel_id: str | int | None = msgspec.field(name="fb.pixel_id", default=None)
+    website_context: _Context = _Context()
+
+
+def _parse_open_bridge(decoded: dict[str, object], now_ms: int) -> Hit:
+    """One event as fbevents.js mirrors it to a Conversions API Gateway.
+
+    Undocumented; the shape is what fbevents.js 2.9.252 sends and what Meta's plugin for WordPress
+    reads. Its `fb.fbp` and `fb.clickID` are copies of cookies that came with the request.
+    """
+    try:
+        event = _convert(decoded, _OpenBridge)
+        _check_words(event.event_name, event.event_id, "", "event_name", "event_id")
+    except HitInvalid as error:
+        name, event_id = decoded["event_name"], decoded.get("event_id")
+        return Hit(events=(_misfit(0, name, event_id, error),))
+    known = {k: v for k, v in (event.matching or {}).items() if k in _MATCHING}
+    user, odd = _user(known, Source.PAGE, "fb.advanced_matching")
+    sent = Sent(
+        index=0,
+        name=event.event_name,
+        id=event.event_id,
+        time_ms=now_ms,
+        url=event.website_context.location[:TEXT_MAX],
+        referrer=event.website_context.referrer[:TEXT_MAX],
+        user=user,
+        data={**(event.conversion_value or {}), **(event.custom_data or {})},
+        extras=NO_EXTRAS if event.pixel_id is None else Extras(pixel_id=event.pixel_id),
+        browser_has_it=True,
+        warnings=odd,
+    )
+    return Hit(events=(sent,))
 
 
 @dataclass(frozen=True, slots=True)

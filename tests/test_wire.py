@@ -137,6 +137,61 @@ def test_a_request_of_the_pixel_that_says_nothing_changes_nothing(query: str) ->
     assert page_event({**plain, "query": query}, sent=NOW) == page_event(plain, sent=NOW)
 
 
+# What fbevents.js 2.9.252 posts to a Conversions API Gateway.
+MIRRORED = {
+    "event_name": "Purchase",
+    "conversion_value": {"value": 10, "currency": "USD"},
+    "fb.dynamic_product_ads": {"content_type": "product", "content_ids": ["a"]},
+    "custom_data": {"value": 10, "currency": "USD", "content_ids": "a"},
+    "event_id": "ob3_plugin-set_36663a49",
+    "fb.pixel_id": "1234567890123456",
+    "fb.advanced_matching": {"em": "0" * 64, "chpv": "1"},
+    "website_context": {
+        "location": "https://shop.example/thanks",
+        "referrer": "https://shop.example/cart",
+        "isInIFrame": False,
+    },
+    "fb.fbp": "fb.1.1764000000000.1",
+    "event_meta_info": {"experiment_detail": {"name": "CEE_STRONG_PII"}},
+}
+
+
+def test_what_the_pixel_mirrors_by_itself_is_one_event_it_has() -> None:
+    (event,) = page(**MIRRORED).events
+
+    assert event == Sent(
+        index=0,
+        name="Purchase",
+        id="ob3_plugin-set_36663a49",
+        time_ms=NOW,
+        url="https://shop.example/thanks",
+        referrer="https://shop.example/cart",
+        user={"em": ("0" * 64,)},
+        data={"value": 10, "currency": "USD", "content_ids": "a"},
+        extras=hit.Extras(pixel_id="1234567890123456"),
+        browser_has_it=True,
+    )
+
+
+@pytest.mark.parametrize(
+    ("broken", "field"),
+    [
+        ({"event_id": None}, "event_id"),
+        ({"event_name": 5}, "event_name"),
+        ({"custom_data": []}, "custom_data"),
+        ({"website_context": {"location": 5}}, "website_context.location"),
+        ({"event_id": ""}, "event_id"),
+    ],
+)
+def test_what_the_pixel_mirrors_badly_is_refused_by_field(
+    broken: dict[str, object], field: str
+) -> None:
+    (event,) = page(**{**MIRRORED, **broken}).events
+
+    assert isinstance(event, Misfit)
+    assert event.field == field
+
+
 def test_a_page_may_name_the_only_pixel_an_event_is_for() -> None:
     assert page_event({"to": 12345}).extras == hit.Extras(pixel_id=12345)
 

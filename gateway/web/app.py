@@ -23,6 +23,8 @@ def public_app(sites: Mapping[str, Public], backend: Backend, graph: Graph) -> S
         for route in (
             Route(f"/{slug}", public.script, methods=["GET"]),
             Route(f"/{slug}/h", public.collect, methods=["POST"]),
+            # Where Meta's own script mirrors to when it is told to (OpenBridge).
+            Route(f"/{slug}/events", public.collect, methods=["POST"]),
         )
     ]
     application = Starlette(

@@ -224,38 +224,11 @@ def test_the_script_comes_from_the_cache_after_the_first_time(
     assert sizes[2] == 0  # 304: a POST in between did not throw it away
 
 
-def test_the_script_loaded_twice_is_one_page_view(
-    context: BrowserContext, site: Site, gateway: Gateway
-) -> None:
-    site.documents["/"] = Document(html(script(STUB), gateway.tag, gateway.tag, script(LEAD)))
-    window = visit(context, gateway)
-    count = len(gateway.events())
-    window.open(site.url + "/")
-    window.until_sent(1)
-    window.page.evaluate("px('track', 'Contact')")
-    window.until_sent(2)
-    names = [e.event_name for e in gateway.events()[count:]]
-    assert sorted(names) == ["Contact", "Lead", "PageView"]
-    assert window.errors == []
-
-
-def test_hits_of_a_page_that_is_left_at_once_still_arrive(
-    context: BrowserContext, site: Site, gateway: Gateway
-) -> None:
-    site.documents["/"] = Document(html(gateway.tag))
-    site.documents["/next"] = Document(html())
-    window = visit(context, gateway)
-    window.open(site.url + "/")
-    window.until_sent(1)
-    window.page.evaluate("px('track', 'Contact'); location.href = '/next';")
-    logged(gateway, "Contact")
-
-
 def test_identified_visitors_are_hashed_and_wrong_calls_throw_nothing(
     context: BrowserContext, site: Site, gateway: Gateway, stand_in: StandIn
 ) -> None:
     calls = (
-        "px(); px('nope'); px('track'); px('track', {}, 5, 6); px('consent'); px('identify');"
+        "px(); px('nope'); px('track'); px('track', {}, 5, 6); px('identify');"
         "px('track', 'Lead', {self: window.document});"
         "px('identify', {em: 'John_Smith@gmail.com'});"
         "px('track', 'Schedule', {}, {eventID: 'schedule-1'});"
@@ -272,27 +245,6 @@ def test_identified_visitors_are_hashed_and_wrong_calls_throw_nothing(
 
 
 # --- content security policies -----------------------------------------------------------------
-
-
-def test_the_tag_works_under_a_strict_policy_with_trusted_types(
-    context: BrowserContext, site: Site, gateway: Gateway
-) -> None:
-    policy = (
-        f"default-src 'self'; script-src 'self' {gateway.url}; connect-src {gateway.url}; "
-        "require-trusted-types-for 'script'; trusted-types 'none'; base-uri 'none'; "
-        "object-src 'none'"
-    )
-    headers = {"Content-Security-Policy": policy}
-    javascript = "text/javascript"
-    site.documents["/stub.js"] = Document(STUB + LEAD, javascript)
-    page = html('<script src="/stub.js"></script>', gateway.tag)
-    site.documents["/csp"] = Document(page, headers=headers)
-    window = visit(context, gateway)
-    window.open(site.url + "/csp" + LANDED)
-    window.until_sent(1)
-    logged(gateway, "Lead", "PageView")
-    assert "_fbc" in window.cookies()
-    assert window.errors == []
 
 
 def test_a_policy_that_forbids_the_gateway_breaks_nothing_on_the_page(
@@ -314,69 +266,6 @@ def test_a_policy_that_forbids_the_gateway_breaks_nothing_on_the_page(
 
 
 # --- consent -----------------------------------------------------------------------------------
-
-
-def test_where_consent_is_required_nothing_is_sent_or_set_before_a_grant(
-    context: BrowserContext, site: Site, strict: Gateway
-) -> None:
-    site.documents["/"] = Document(html(script(STUB), strict.tag, script(LEAD)))
-    window = visit(context, strict)
-    window.open(site.url + "/" + LANDED)
-    window.page.wait_for_function("px.loaded")
-    window.page.evaluate("px('track', 'Contact')")
-    window.until_idle()
-    assert window.asked == ["GET "]
-    assert window.cookies() == {}
-    assert strict.events() == []
-
-    window.page.evaluate("px('consent', 'grant')")
-    window.until_sent(1)
-    logged(strict, "Lead", "PageView", "Contact")
-    assert {"_fbp", "_fbc"} <= window.cookies().keys()
-
-    window.page.evaluate("px('consent', 'revoke')")
-    window.until_sent(2)
-    assert window.cookies() == {}
-    window.page.evaluate("px('track', 'Contact')")
-    window.until_idle()
-    assert window.asked.count("POST /h") == 2
-    assert len(strict.events()) == 3
-    assert window.errors == []
-
-
-def test_an_objection_under_opt_out_deletes_the_cookies_and_ends_the_sending(
-    context: BrowserContext, site: Site, gateway: Gateway
-) -> None:
-    site.documents["/"] = Document(html(gateway.tag))
-    window = visit(context, gateway)
-    window.open(site.url + "/" + LANDED)
-    window.until_sent(1)
-    assert len(window.cookies()) == 3
-    window.page.evaluate("px('consent', 'revoke')")
-    window.until_sent(2)
-    assert window.cookies() == {}
-    assert window.errors == []
-
-
-def test_global_privacy_control_is_an_objection(
-    browser: Browser, site: Site, gateway: Gateway
-) -> None:
-    site.documents["/"] = Document(html(script(STUB), gateway.tag, script(LEAD)))
-    context = browser.new_context(user_agent=CHROME, extra_http_headers={"Sec-GPC": "1"})
-    context.add_init_script(
-        "Object.defineProperty(Navigator.prototype, 'globalPrivacyControl', {get: () => true})"
-    )
-    count = len(gateway.events())
-    window = visit(context, gateway)
-    window.open(site.url + "/" + LANDED)
-    window.page.wait_for_function("px.loaded")
-    window.page.evaluate("px('track', 'Contact')")
-    window.until_idle()
-    assert window.asked == ["GET "]
-    assert window.cookies() == {}
-    assert len(gateway.events()) == count
-    assert window.errors == []
-    context.close()
 
 
 def test_cookies_of_before_are_deleted_when_global_privacy_control_comes_on(
