@@ -19,11 +19,10 @@ export const declare = () => {
   });
   // While the visitor fills the form in, what goes to the backend with it is fetched.
   listen("focusin", async ({ target: { form } }) => {
-    if (form.dataset.pxFields != "") return;
+    if (form?.dataset.pxFields != "" || form.fbPixelData) return;
     const field = document.createElement("input");
     field.type = "hidden";
     field.name = "fbPixelData";
-    form.dataset.pxFields = " ";
     form.append(field);
     const values = await data();
     form.dataset.pxFields = values.eventId;

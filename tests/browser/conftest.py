@@ -44,8 +44,10 @@ def meta(_meta: Meta) -> Meta:
     return _meta
 
 
-def _gateway(tmp_path_factory: pytest.TempPathFactory, policy: str) -> Iterator[Gateway]:
-    env = {"GATEWAY_SANDBOX": "true", "GATEWAY_CONSENT": policy}
+def _gateway(
+    tmp_path_factory: pytest.TempPathFactory, policy: str, **more: str
+) -> Iterator[Gateway]:
+    env = {"GATEWAY_SANDBOX": "true", "GATEWAY_CONSENT": policy, **more}
     with Gateway(tmp_path_factory.mktemp(policy), env) as started:
         yield started.start()
 
@@ -60,3 +62,9 @@ def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
 def strict(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
     """Consent is required."""
     yield from _gateway(tmp_path_factory, "required")
+
+
+@pytest.fixture(scope="session")
+def outward(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
+    """Counts links to other sites."""
+    yield from _gateway(tmp_path_factory, "opt-out", GATEWAY_OUTBOUND_LINKS="true")

@@ -40,14 +40,6 @@ def gateway(
         yield started.start()
 
 
-@pytest.fixture(scope="module")
-def strict(tmp_path_factory: pytest.TempPathFactory, stand_in: StandIn) -> Iterator[Gateway]:
-    """A gateway that needs the visitor's consent."""
-    env = live(stand_in.url, GATEWAY_CONSENT="required")
-    with Gateway(tmp_path_factory.mktemp("required"), env) as started:
-        yield started.start()
-
-
 @dataclass(slots=True)
 class Visit:
     """A visitor's window: the page, what went wrong in it, and what it asked the gateway for."""
