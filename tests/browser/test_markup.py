@@ -18,15 +18,25 @@ KEYS = {
 LANDED = "/?fbclid=IwAbC123&utm_source=fb&utm_campaign=spring"
 
 
-def arrived(gateway: Gateway, visitor: Visitor, name: str, count: int = 1) -> list[Logged]:
+def arrived(gateway: Gateway, visitor: Visitor, name: str, event_id: object) -> Logged:
+    """The delivered event."""
     found: list[Logged] = []
 
     def there() -> bool:
-        found[:] = [e for e in gateway.events() if e.event_name == name]
-        return len(found) >= count
+        found[:] = [
+            e
+            for e in gateway.events()
+            if (e.event_name, e.event_id, e.outcome) == (name, event_id, "delivered")
+        ]
+        return len(found) == 1
 
     visitor.until(there, name)
-    return found
+    return found[0]
+
+
+def id_of(visitor: Visitor, name: str) -> object:
+    (event,) = [e for e in visitor.sent if e["name"] == name]
+    return event["id"]
 
 
 def test_clicks_and_submits_are_events_with_their_data(
@@ -57,7 +67,7 @@ def test_clicks_and_submits_are_events_with_their_data(
         "Contact": {},
         "Lead": {"value": "5", "currency": "USD"},
     }
-    (lead,) = [e for e in arrived(gateway, visitor, "Lead") if e.event_id == visitor.sent[-1]["id"]]
+    lead = arrived(gateway, visitor, "Lead", id_of(visitor, "Lead"))
     assert {"em", "ph"} <= set(lead.user_data)
     assert lead.custom_data == {"value": 5.0, "currency": "USD"}
     assert visitor.errors == []
@@ -90,12 +100,7 @@ def test_px_data_is_what_a_backend_expects_key_for_key(
     )
     assert answer.status_code == 202
     assert answer.json()["events"][0]["event_id"] == data["eventId"]
-    (event,) = [
-        e
-        for e in arrived(gateway, visitor, "CompleteRegistration")
-        if e.event_id == data["eventId"]
-    ]
-    visitor.until(lambda: gateway.settled() is None)
+    event = arrived(gateway, visitor, "CompleteRegistration", data["eventId"])
     assert {"em", "fbp", "fbc", "client_user_agent", "client_ip_address"} <= set(event.user_data)
 
 
@@ -119,7 +124,7 @@ def test_a_form_carries_the_data_to_the_backend_and_shares_its_id(
     )
     ((_, text),) = posted
     assert set(json.loads(text)) == KEYS
-    assert visitor.sent[-1]["id"] == json.loads(text)["eventId"]
+    assert id_of(visitor, "Lead") == json.loads(text)["eventId"]
     assert visitor.asked.count("GET /me") == 1
 
 
