@@ -15,7 +15,7 @@ import click
 import httpx2
 import uvloop
 
-from gateway import __version__, config, install, log, sandbox, server, snippet
+from gateway import __version__, config, install, log, sandbox, server, slugs, snippet
 from gateway.config import Settings
 from gateway.errors import GatewayError, SettingsError, StoreError
 from gateway.outcome import WAITING, Outcome
@@ -104,6 +104,30 @@ def print_snippet(config_file: Path | None, site: str | None, target: str) -> No
             click.echo(snippet.tag(f"https://{site}" if site else "", slug))
         else:
             click.echo(snippet.route(target, slug, f"{host}:{settings.port}"))
+
+
+@main.command()
+@click.argument("what", type=click.Choice(["slug"]))
+@click.pass_obj
+def rotate(config_file: Path | None, what: str) -> None:
+    """A new public path, for when a filter list has learned the old one; that keeps working for 30 days.
+
+    A running gateway answers at the new path within seconds. Route it, then change the tag.
+    """
+    settings = config.from_process(config_file)
+    own = install.open_install(settings)
+    by_hand = [site.slug for site in settings.sites if site.slug]
+    if by_hand:
+        raise SettingsError(
+            f"slug: {by_hand[0]} is set by hand: remove it from the settings, and this command"
+            " makes paths of its own"
+        )
+    names = [site.name for site in settings.sites]
+    fresh = own.slugs.rotated(own.secret, names, server.clock_ms())
+    slugs.write(settings.data_dir, fresh)
+    for name in names:
+        click.echo(f"{name or 'The site'}: {snippet.tag('', fresh.of(own.secret, name))}")
+    click.echo("The old path works for 30 more days.")
 
 
 @main.command(name="sandbox")

@@ -12,15 +12,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from gateway import keys
+from gateway import slugs
 from gateway.config import Settings, Site
 from gateway.errors import StoreUnwritable
 from gateway.secret import Secret
-
-_CONSONANTS = "bcdfghjklmnpqrstvwxz"
-_LETTERS = _CONSONANTS + "0123456789"
-# Words filter lists hunt for; consonants alone can still spell these.
-_HUNTED = ("fb", "gtm", "px", "trk", "tr", "st", "pxl", "ctl")
+from gateway.slugs import Slugs
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,6 +24,7 @@ class Install:
     """The install's own values."""
 
     secret: Secret
+    slugs: Slugs
     landing_cookie: str
     api_key: Secret
     cli_key: Secret
@@ -38,7 +35,7 @@ class Install:
 
     def slug_of(self, site: Site) -> str:
         """The site's public path: the one that is set, or its own by the install's secret."""
-        return site.slug or derived_slug(self.secret, site.name)
+        return site.slug or self.slugs.of(self.secret, site.name)
 
     def admits(self, password: str) -> bool:
         """Whether a dashboard password is the right one."""
@@ -73,36 +70,13 @@ def open_install(settings: Settings) -> Install:
         ) from None
     return Install(
         secret=secret,
-        landing_cookie="_" + _derived(secret, "landing", 5),
+        slugs=slugs.read(folder),
+        landing_cookie="_" + slugs.neutral(secret, "landing", 5),
         api_key=api_key,
-        cli_key=Secret(_mac(secret, "cli").hex()),
+        cli_key=Secret(slugs.mac(secret, "cli").hex()),
         admin_hash=admin_hash,
         announced=tuple(announced),
     )
-
-
-def derived_slug(secret: str, site: str = "") -> str:
-    """The public path of a site: looks like nobody's, and like no other install's."""
-    for attempt in range(1000):
-        length = 7 + _mac(secret, f"slug-length-{site}-{attempt}")[0] % 8
-        name = _derived(secret, f"slug-{site}-{attempt}", length)
-        try:
-            keys.slug(name)
-        except ValueError:
-            continue
-        if not any(word in name for word in _HUNTED):
-            return name
-    raise AssertionError("one of a thousand names is always free")
-
-
-def _derived(secret: str, purpose: str, length: int) -> str:
-    digest = _mac(secret, purpose)
-    first = _CONSONANTS[digest[0] % len(_CONSONANTS)]
-    return first + "".join(_LETTERS[b % len(_LETTERS)] for b in digest[1:length])
-
-
-def _mac(secret: str, purpose: str) -> bytes:
-    return hmac.new(secret.encode(), purpose.encode(), hashlib.sha256).digest()
 
 
 def _new_api_key() -> str:

@@ -1,15 +1,16 @@
-"""New tokens for workers that are at work: what a change of the settings may alter without a restart."""
+"""New tokens and new public paths: what may change without a restart."""
 
 import asyncio
 import contextlib
 import logging
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
-from gateway import config
+from gateway import config, slugs
 from gateway.config import Settings
-from gateway.errors import SettingsError
+from gateway.errors import SettingsError, StoreUnwritable
+from gateway.slugs import Slugs
 from gateway.worker import Worker
 
 LOOK_S = 2.0
@@ -18,17 +19,23 @@ logger = logging.getLogger(__name__)
 
 
 class Reloads:
-    """Gives the workers new tokens while they work, when a file that was read changes or on SIGHUP.
+    """Hands out new tokens and paths while the work goes on, when a file changes or on SIGHUP.
 
-    Tokens and test codes only: the rest of the settings takes a restart. A file that became
-    unreadable changes nothing but the log.
+    Tokens, test codes and rotated paths only: the rest of the settings takes a restart. A file that
+    became unreadable changes nothing but the log.
     """
 
-    def __init__(self, settings: Settings, workers: Mapping[str, Worker]) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        workers: Mapping[str, Worker],
+        on_slugs: Callable[[Slugs], None],
+    ) -> None:
         self._settings = settings
         self._workers = workers
         self._pixels = {pixel.lane: pixel for pixel in settings.pixels}
-        self._files = settings.files
+        self._on_slugs = on_slugs
+        self._files = (*settings.files, settings.data_dir / slugs.FILE)
         self._seen = _stamps(self._files)
 
     async def watch(self, stopping: asyncio.Event) -> None:
@@ -46,10 +53,12 @@ class Reloads:
         """Read the settings again and hand out what changed."""
         try:
             fresh = config.load(os.environ, file=self._settings.file)
-        except SettingsError as error:
+            self._on_slugs(slugs.read(self._settings.data_dir))
+        except (SettingsError, StoreUnwritable) as error:
             logger.error("the settings were not reloaded", extra={"error": str(error)})
             return
-        self._files = fresh.files  # a token may lie in another file now
+        # A token may lie in another file now.
+        self._files = (*fresh.files, self._settings.data_dir / slugs.FILE)
         for pixel in fresh.pixels:
             if pixel.lane in self._pixels and pixel != self._pixels[pixel.lane]:
                 self._pixels[pixel.lane] = pixel

@@ -20,7 +20,7 @@ from starlette.applications import Starlette
 
 from gateway import __version__, cookies, geo, install, metrics, normalise, sender, snippet
 from gateway.agent import Agents
-from gateway.config import Settings
+from gateway.config import Settings, Site
 from gateway.enrich import Place
 from gateway.errors import SettingsError
 from gateway.ingest import Ingest
@@ -33,6 +33,7 @@ from gateway.web import app
 from gateway.web.backend import Backend
 from gateway.web.graph import Graph
 from gateway.web.operator import Operator
+from gateway.web.paths import Paths
 from gateway.web.public import Public
 from gateway.worker import Worker
 
@@ -131,11 +132,12 @@ async def _run(
             on_revived=wake,
             clock_ms=clock_ms,
         )
+        paths = _paths(settings, own, ingest)
         servers = (
-            _server(_public_app(settings, own, ingest), settings.trusted_proxies),
+            _server(_public_app(settings, own, ingest, paths), settings.trusted_proxies),
             _server(app.operator_app(operator)),
         )
-        reloads = Reloads(settings, workers)
+        reloads = Reloads(settings, workers, paths.refresh)
         _on_signals(stopping, servers, reloads)
         _warm_up()
         async with asyncio.TaskGroup() as tasks:
@@ -183,15 +185,19 @@ def _trouble(workers: Mapping[str, Worker]) -> list[str]:
     return [*said, *(f"Meta says of the Graph version: {text}" for text in sorted(warnings))]
 
 
-def _public_app(settings: Settings, own: Install, ingest: Ingest) -> Starlette:
-    sites = {}
-    for site in settings.sites:
-        slug = own.slug_of(site)
-        script = snippet.render(site, slug, settings.snippet, outbound=settings.outbound_links)
-        sites[slug] = Public(ingest=ingest, snippet=script, site=site, clock_ms=clock_ms)
+def _paths(settings: Settings, own: Install, ingest: Ingest) -> Paths:
+    def make(site: Site, slug: str) -> Public:
+        outbound = settings.outbound_links
+        script = snippet.render(site, slug, settings.snippet, outbound=outbound)
+        return Public(ingest=ingest, snippet=script, site=site, clock_ms=clock_ms)
+
+    return Paths(settings=settings, install=own, make=make, clock_ms=clock_ms)
+
+
+def _public_app(settings: Settings, own: Install, ingest: Ingest, paths: Paths) -> Starlette:
     backend = Backend(ingest=ingest, api_key=own.api_key, clock_ms=clock_ms)
     graph = Graph(ingest=ingest, settings=settings, api_key=own.api_key, clock_ms=clock_ms)
-    return app.public_app(sites, backend, graph)
+    return app.public_app(paths.find, backend, graph)
 
 
 def _warm_up() -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway import config, install, keys
+from gateway import config, install, slugs
 from gateway.config import Settings, Site
 from gateway.errors import StoreUnwritable
 from gateway.secret import Secret
@@ -30,39 +30,13 @@ def mode(path: Path) -> int:
     return path.stat().st_mode & 0o777
 
 
-def test_two_thousand_slugs_obey_the_rule_and_are_all_different() -> None:
-    slugs = [install.derived_slug(f"{n:064x}") for n in range(2_000)]
-
-    for slug in slugs:
-        assert SLUG.fullmatch(slug), slug
-        assert keys.slug(slug) == slug
-        assert not any(word in slug for word in HUNTED), slug
-    assert len(set(slugs)) == len(slugs)
-    # One length for everybody would be a rule for a filter list.
-    assert {len(slug) for slug in slugs} == set(range(7, 15))
-
-
-def test_a_secret_has_one_slug() -> None:
-    assert install.derived_slug("a" * 64) == install.derived_slug("a" * 64)
-
-
-def test_every_site_of_an_install_has_a_slug_of_its_own() -> None:
-    names = ["", *(f"shop{n}.example" for n in range(2_000))]
-
-    slugs = [install.derived_slug("a" * 64, name) for name in names]
-
-    assert len(set(slugs)) == len(names)
-    assert all(SLUG.fullmatch(slug) for slug in slugs)
-    assert slugs == [install.derived_slug("a" * 64, name) for name in names]
-
-
 def test_a_sites_slug_is_the_one_that_is_set_else_by_its_name(settings: Settings) -> None:
     made = install.open_install(settings)
     plain = only(settings)
     shop, blog = (replace(plain, name=name) for name in ("shop.example", "blog.example"))
 
     assert made.slug_of(replace(shop, slug="k3vq8w2mzp")) == "k3vq8w2mzp"
-    assert made.slug_of(shop) == install.derived_slug(made.secret.reveal(), "shop.example")
+    assert made.slug_of(shop) == slugs.derived(made.secret.reveal(), "shop.example")
     assert len({made.slug_of(site) for site in (plain, shop, blog)}) == 3
     # What else a site says is none of its path's business.
     assert made.slug_of(replace(shop, hosts=("x.example",), pixels=())) == made.slug_of(shop)
@@ -77,7 +51,7 @@ def test_the_first_open_makes_everything_and_announces_what_is_to_be_seen(
     assert dict(made.announced)["backend API key"] == made.api_key
     assert re.fullmatch(r"gwk_[0-9a-f]{8}_[\w-]{32}", made.api_key)
     assert re.fullmatch(r"[0-9a-f]{64}", made.secret)
-    assert made.slug_of(only(settings)) == install.derived_slug(made.secret)
+    assert made.slug_of(only(settings)) == slugs.derived(made.secret)
     assert re.fullmatch(r"_[a-z][a-z0-9]{4}", made.landing_cookie)
 
 

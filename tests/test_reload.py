@@ -16,6 +16,7 @@ from gateway import config, reload, sender
 from gateway.config import Pixel, Settings
 from gateway.reload import Reloads
 from gateway.sender import Sender
+from gateway.slugs import Slugs
 from gateway.stores import Entry, Note
 from gateway.stores.sqlite import SqliteStore
 from gateway.worker import Worker
@@ -92,7 +93,8 @@ class Running:
             )
             for pixel in settings.pixels
         }
-        self.reloads = Reloads(settings, self.workers)
+        self.slugs: list[Slugs] = []
+        self.reloads = Reloads(settings, self.workers, self.slugs.append)
 
     async def put(self, pixel: str) -> None:
         self._count += 1

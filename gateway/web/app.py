@@ -1,6 +1,6 @@
 """The two applications: which URL goes where. Everything else on the public face does not exist."""
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -14,25 +14,28 @@ from gateway.web.graph import Graph
 from gateway.web.operator import Operator
 from gateway.web.public import Public
 
+Endpoint = Callable[[Request], Awaitable[Response]]
 
-def public_app(sites: Mapping[str, Public], backend: Backend, graph: Graph) -> Starlette:
-    """What may be reached from the internet. `sites`: by slug."""
-    routes = [
-        route
-        for slug, public in sites.items()
-        for route in (
-            Route(f"/{slug}", public.script, methods=["GET"]),
-            Route(f"/{slug}/h", public.collect, methods=["POST"]),
-            # Where Meta's own script mirrors to when it is told to (OpenBridge).
-            Route(f"/{slug}/events", public.collect, methods=["POST"]),
-        )
-    ]
+
+def public_app(find: Callable[[str], Public | None], backend: Backend, graph: Graph) -> Starlette:
+    """What may be reached from the internet. `find`: the site at a slug."""
+
+    def below(action: Callable[[Public, Request], Awaitable[Response]]) -> Endpoint:
+        async def endpoint(request: Request) -> Response:
+            public = find(request.path_params["slug"])
+            return await action(public, request) if public else Response(status_code=404)
+
+        return endpoint
+
     application = Starlette(
         routes=[
-            *routes,
             Route("/v1/events", backend.events, methods=["POST"]),
             Route("/v{major:int}.{minor:int}/{pixel_id}/events", graph.events, methods=["POST"]),
             Route("/healthz", _healthz, methods=["GET"]),
+            Route("/{slug}", below(Public.script), methods=["GET"]),
+            Route("/{slug}/h", below(Public.collect), methods=["POST"]),
+            # Where Meta's own script mirrors to when it is told to (OpenBridge).
+            Route("/{slug}/events", below(Public.collect), methods=["POST"]),
         ],
         exception_handlers=_EMPTY,
     )
