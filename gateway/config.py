@@ -46,6 +46,8 @@ class Site:
     pixels: tuple[Pixel, ...]
     slug: str | None
     cookie_domain: str | None
+    cross_domain: tuple[str, ...]
+    """other hosts of the owner's, with which visitors' ids are shared"""
     consent: Policy
     default_country: str | None
 
@@ -154,6 +156,7 @@ def _site(
         pixels=tuple(_pixel({**values, **pixel}) for pixel in pixels),
         slug=values["slug"],
         cookie_domain=values["cookie_domain"],
+        cross_domain=values["cross_domain"],
         consent=values["consent"],
         default_country=values["default_country"],
     )

@@ -1,36 +1,48 @@
-"""The browser's ids: `_fbp` and `_fbc` read, checked and minted, and the visitor's last landing.
+"""The browser's ids: `_fbp` and `_fbc` read, checked, minted and kept, beside the master cookie.
 
 Formats and rules: Meta, "fbp and fbc parameters"; values of Meta's parameter builder carry a fifth
 part (an appendix), which is kept as it is and never forged. Nothing here reads a clock or draws
 randomness: both are arguments.
+
+Order of truth. `_fbp`: the readable cookie that agrees with the master; else a readable one that
+this install made; else the master's; else any valid readable one; else a new one. So a value that
+somebody else put in place of ours (a blocker removed it and fbevents.js made its own, or made a
+second one on another domain level, or another script wrote one) lasts until our next answer, which
+fbevents.js then adopts. `_fbc`: a new click, else the newest of what the cookies say; the same
+click keeps its first time, and a click that came before the last is none when an old tab shows it.
+
+Several tabs opened at once. Their scripts are asked for without cookies, so each answer makes an
+`_fbp` of its own, and whichever comes last stays. From then on nothing changes `_fbp`: a hit's
+answer sets a cookie only where the browser did not send that very value, and a hit goes out after
+its script has come, so it always sends an `_fbp` of ours, which is the one that counts. What such
+an answer may still bring, late, is a master with a landing and the `_fbp` of its own tab. That is
+why a readable `_fbp` of ours goes before the master: the next hit puts the master right instead of
+the master turning `_fbp` back. Hits that are first at the same time settle the same way.
 """
 
-import base64
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from ipaddress import ip_address
-from urllib.parse import SplitResult, parse_qsl, unquote, urlencode, urlsplit
+from urllib.parse import unquote
 
 from publicsuffixlist import PublicSuffixList
 
+from gateway import master, privacy, urls
+from gateway.master import Landing, Master, Seal
+
 NINETY_DAYS_S = 90 * 86400
 NINETY_DAYS_MS = NINETY_DAYS_S * 1000
+MASTER_S = 400 * 86400
+"""what browsers allow at most"""
 _DAY_MS = 86_400_000
 _YEAR_2010_MS = 1_262_304_000_000
 
-UTM_KEYS = ("utm_source", "utm_medium", "utm_campaign", "utm_content", "utm_term")
-_UTM_MAX = 200
-_PACKED_MAX = 2500
+_URL_MAX = 500
+"""characters of a landing's URLs; of a longer one the query goes"""
 
-# Meta's parameter builder: 8 base64url characters whose first byte is the format version 1, or one
-# of six older 2-character codes. A browser may have collected several.
-_APPENDIX = re.compile(r"AQ[A-Za-z0-9_-]{6}|AQ|Ag|Aw|BA|BQ|Bg")
-# Its newer form, which Meta's SDKs also put behind the last value of a URL.
-_SDK_APPENDIX = re.compile(r"\.AQ[A-Za-z0-9_-]{6}$")
 _FBP_PAYLOAD = re.compile(r"[0-9]{1,20}")
-_FBC_PAYLOAD = re.compile(r"[A-Za-z0-9_~-][A-Za-z0-9_.~-]{0,499}")
 _HOST = re.compile(r"[a-z0-9_-]+(\.[a-z0-9_-]+)*")
 
 
@@ -57,6 +69,41 @@ class Scope:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Page:
+    """A page the visitor was on, as far as a request tells."""
+
+    url: str
+    referrer: str = ""
+    viewed_ms: int | None = None
+    """when it was opened, for a page view"""
+    click: str | None = None
+    """an in-app browser's click id, which counts like an fbclid of the page"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Handed:
+    """The ids another host of the site gave a visitor along."""
+
+    made_ms: int
+    """when the link was followed"""
+    fbp: BrowserId | None
+    fbc: BrowserId | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Jar:
+    """What the browser's Cookie header held, read once."""
+
+    fbps: tuple[BrowserId, ...] = ()
+    """those on our own domain level first"""
+    fbcs: tuple[BrowserId, ...] = ()
+    """newest first, 90 days at most"""
+    masters: tuple[str, ...] = ()
+    """as sent"""
+    master: Master | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class BrowserIds:
     """What is known of the browser after a request."""
 
@@ -64,71 +111,171 @@ class BrowserIds:
     fbc: str | None
     utm: Mapping[str, str]
     """of this page, else of the last landing within 90 days"""
+    master: Master
+    """to be kept"""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Jar:
-    """What the browser's Cookie header held, read once."""
-
-    fbp: BrowserId | None
-    fbc: BrowserId | None
-    landing: Mapping[str, str]
-
-
-def read(pairs: Iterable[tuple[str, str]], scope: Scope, landing_name: str, now_ms: int) -> Jar:
+def read(pairs: Iterable[tuple[str, str]], scope: Scope, seal: Seal, now_ms: int) -> Jar:
     """Take the valid ones of what was sent; the same name may come several times.
 
-    Of several `_fbp` the one on our own domain level counts (fbevents.js makes a second one when it
-    cannot see the first), of several `_fbc` the newest click.
+    Of several `_fbp` the one on our own domain level counts first (fbevents.js makes a second one
+    when it cannot see the first), of several `_fbc` the newest click.
     """
     pairs = list(pairs)
-    fbps = [i for n, v in pairs if n == "_fbp" and (i := parse(v, _FBP_PAYLOAD, now_ms))]
-    fbcs = [i for n, v in pairs if n == "_fbc" and (i := parse(v, _FBC_PAYLOAD, now_ms))]
-    landings = [u for n, v in pairs if n == landing_name and (u := _landing(v))]
-    fresh = [i for i in fbcs if i.created_ms > now_ms - NINETY_DAYS_MS]
+    fbps = [i for n, v in pairs if n == "_fbp" and (i := fbp_of(v, now_ms))]
+    fbcs = [i for n, v in pairs if n == "_fbc" and (i := fbc_of(v, now_ms))]
+    masters = tuple(v for n, v in pairs if n == seal.name)
     return Jar(
-        fbp=min(fbps, key=lambda i: i.index != scope.index, default=None),
-        fbc=max(fresh, key=lambda i: i.created_ms, default=None),
-        landing=landings[0] if landings else {},
+        fbps=tuple(sorted(fbps, key=lambda i: i.index != scope.index)),
+        fbcs=tuple(sorted(fbcs, key=lambda i: -i.created_ms)),
+        masters=masters,
+        master=next((m for v in masters if (m := master.unseal(v, seal.key))), None),
     )
 
 
 def resolve(
     jar: Jar,
-    pages: Iterable[str],
-    referrers: Iterable[str],
+    pages: Sequence[Page],
     scope: Scope,
+    seal: Seal,
     now_ms: int,
     draw: Callable[[int], int],
+    *,
+    handed: Handed | None = None,
+    granted: bool = False,
 ) -> BrowserIds:
-    """What the browser is to be known by.
+    """What the browser is to be known by, and what is to be remembered of it.
 
     A click id counts from the first page that has one, else from where the visitor came from, if
     that was this site too: another site's click belongs to another advertiser. The same click keeps
-    its first time; another click is stamped now. `draw(n)` is a number below n.
+    its first time; another click is stamped now. `draw(n)` is a number below n. `granted`: the
+    visitor agrees in this request.
     """
-    pages = list(pages)
-    own = [url for url in referrers if _within(url, scope)]
-    click = next((c for url in (*pages, *own) if (c := fbclid(url))), None)
-    fbc = jar.fbc.text if jar.fbc else None
-    if click and not (jar.fbc and _same_click(jar.fbc.payload, click)):
-        fbc = f"fb.{scope.index}.{now_ms}.{click}"
-    return BrowserIds(
-        fbp=jar.fbp.text if jar.fbp else f"fb.{scope.index}.{now_ms}.{draw(2**53)}",
+    fbp = _fbp(jar, handed, scope, seal, now_ms, draw)
+    fbc, clicked = _fbc(jar, handed, pages, scope, now_ms)
+    landing = _landing(jar, pages, scope, now_ms, clicked=clicked)
+    here = next((found for page in pages if (found := urls.utm(page.url))), None)
+    known = jar.master
+    kept = Master(
+        fbp=f"fb.{fbp.index}.{fbp.created_ms}.{fbp.payload}",
         fbc=fbc,
-        utm=next((found for url in pages if (found := utm(url))), jar.landing),
+        first_seen_ms=known.first_seen_ms if known else min(fbp.created_ms, now_ms),
+        landing=landing,
+        clicks=_clicks(known, fbc),
+        granted=granted or bool(known and known.granted),
     )
+    utms = here or (landing.utm if landing else {})
+    return BrowserIds(fbp=fbp.text, fbc=fbc, utm=utms, master=kept)
 
 
-def valid_fbp(text: str, now_ms: int) -> bool:
-    """Whether a value somebody hands us is an `_fbp`."""
-    return parse(text, _FBP_PAYLOAD, now_ms) is not None
+def _fbp(
+    jar: Jar,
+    handed: Handed | None,
+    scope: Scope,
+    seal: Seal,
+    now_ms: int,
+    draw: Callable[[int], int],
+) -> BrowserId:
+    known = fbp_of(jar.master.fbp, now_ms) if jar.master else None
+    # One that agrees with the master may carry an appendix, so it goes before it.
+    same = (i for i in jar.fbps if known and _core(i) == _core(known))
+    ours = (i for i in jar.fbps if master.minted(i.created_ms, i.payload, seal.key))
+    own = next(same, None) or next(ours, None) or known or next(iter(jar.fbps), None)
+    if handed and handed.fbp and (own is None or _made_here(own, handed, seal)):
+        return handed.fbp
+    if own:
+        return own
+    number = master.mint(now_ms, draw, seal.key)
+    return BrowserId(f"fb.{scope.index}.{now_ms}.{number}", scope.index, now_ms, number)
 
 
-def valid_fbc(text: str, now_ms: int) -> bool:
-    """Whether a value somebody hands us is an `_fbc` of a click that still counts."""
-    found = parse(text, _FBC_PAYLOAD, now_ms)
-    return found is not None and found.created_ms > now_ms - NINETY_DAYS_MS
+def _made_here(own: BrowserId, handed: Handed, seal: Seal) -> bool:
+    """Whether the script's answer made it a moment ago, on arrival with what was handed over."""
+    return own.created_ms >= handed.made_ms and master.minted(own.created_ms, own.payload, seal.key)
+
+
+def _fbc(
+    jar: Jar, handed: Handed | None, pages: Sequence[Page], scope: Scope, now_ms: int
+) -> tuple[str | None, bool]:
+    """The click the browser is known by, and whether it is new."""
+    readable = next(iter(jar.fbcs), None)
+    known = parse(jar.master.fbc, urls.CLICK, now_ms) if jar.master and jar.master.fbc else None
+    best = known if known and _counts(known, now_ms) else None
+    if readable and not (best and _first_of(best, readable)):
+        best = readable
+    if handed and handed.fbc and not (best and best.created_ms >= handed.fbc.created_ms):
+        best = handed.fbc
+    before = jar.master.clicks if jar.master else ()
+    held = [i.payload for i in (best, known) if i]
+    click = _click(pages, scope)
+    if not click or any(_same_click(h, click) for h in held) or master.digest(click) in before:
+        return best.text if best else None, False
+    return f"fb.{scope.index}.{now_ms}.{click}", True
+
+
+def _first_of(known: BrowserId, readable: BrowserId) -> bool:
+    """Whether the master's click goes before the readable one: the same, seen earlier, or a newer."""
+    if known.payload == readable.payload:
+        return known.created_ms != readable.created_ms  # equal: the readable may have an appendix
+    return known.created_ms > readable.created_ms
+
+
+def _click(pages: Sequence[Page], scope: Scope) -> str | None:
+    own = (page.referrer for page in pages if _within(page.referrer, scope))
+    addresses = [*(page.url for page in pages), *own]
+    on_pages = (click for url in addresses if (click := urls.fbclid(url)))
+    told = (page.click for page in pages if page.click and urls.usable_click(page.click))
+    return next(on_pages, None) or next(told, None)
+
+
+def _clicks(known: Master | None, fbc: str | None) -> tuple[bytes, ...]:
+    """The clicks before `fbc`."""
+    if known is None or known.fbc is None or known.fbc == fbc:
+        return known.clicks if known else ()
+    last = urls.without_appendix(known.fbc.split(".", 3)[3])
+    return master.earlier(last, known.clicks)
+
+
+def _landing(
+    jar: Jar, pages: Sequence[Page], scope: Scope, now_ms: int, *, clicked: bool
+) -> Landing | None:
+    """How the visitor came last: a page view with a campaign, or else the first one there is.
+
+    A new click counts as well while no campaign is known. Coming back without either, from a
+    payment page or a bookmark, is no landing.
+    """
+    last = jar.master.landing if jar.master else None
+    if last and last.at_ms <= now_ms - NINETY_DAYS_MS:
+        last = None
+    for page in pages:
+        if page.viewed_ms is None or (last and page.viewed_ms <= last.at_ms):
+            continue
+        here = urls.utm(page.url)
+        first = last is None and not _within(page.referrer, scope)
+        if here or first or (clicked and not (last and last.utm)):
+            at_ms = min(page.viewed_ms, now_ms)
+            last = Landing(
+                at_ms=at_ms, page=_kept(page.url), referrer=_kept(page.referrer), utm=here
+            )
+    return last
+
+
+def _kept(url: str) -> str:
+    cleaned, _ = privacy.clean_url(url)
+    if len(cleaned) > _URL_MAX:
+        cleaned = re.split(r"[?#]", cleaned, maxsplit=1)[0]
+    return cleaned if len(cleaned) <= _URL_MAX else ""
+
+
+def fbp_of(text: str, now_ms: int) -> BrowserId | None:
+    """A value somebody hands us, if it is an `_fbp`."""
+    return parse(text, _FBP_PAYLOAD, now_ms)
+
+
+def fbc_of(text: str, now_ms: int) -> BrowserId | None:
+    """A value somebody hands us, if it is an `_fbc` of a click that still counts."""
+    found = parse(text, urls.CLICK, now_ms)
+    return found if found and _counts(found, now_ms) else None
 
 
 def parse(raw: str, payload: re.Pattern[str], now_ms: int) -> BrowserId | None:
@@ -147,41 +294,10 @@ def parse(raw: str, payload: re.Pattern[str], now_ms: int) -> BrowserId | None:
         return None
     if not _YEAR_2010_MS <= int(created) <= now_ms + _DAY_MS:
         return None
-    bare = without_appendix(rest)
+    bare = urls.without_appendix(rest)
     if not payload.fullmatch(bare):
         return None
     return BrowserId(text=text, index=int(index), created_ms=int(created), payload=bare)
-
-
-def without_appendix(text: str) -> str:
-    """The value before whatever Meta's parameter builder appended, once or several times."""
-    parts = text.split(".")
-    while len(parts) > 1 and _APPENDIX.fullmatch(parts[-1]):
-        parts.pop()
-    return ".".join(parts)
-
-
-def fbclid(url: str) -> str | None:
-    """The first click id of a URL's query or fragment, decoded once, case kept; None if unusable."""
-    if "fbclid=" not in url:
-        return None
-    parts = _split(url)
-    for text in (parts.query, parts.fragment.partition("?")[2] or parts.fragment):
-        for name, value in _pairs(text):
-            if name == "fbclid" and _FBC_PAYLOAD.fullmatch(click := without_appendix(value)):
-                return click
-    return None
-
-
-def utm(url: str) -> dict[str, str]:
-    """The campaign parameters of a URL, cut to 200 characters each; empty when it has none."""
-    if "utm_" not in url:
-        return {}
-    found: dict[str, str] = {}
-    for name, value in _pairs(_split(url).query):
-        if name in UTM_KEYS and value.strip() and name not in found:
-            found[name] = _SDK_APPENDIX.sub("", value.strip())[:_UTM_MAX]
-    return found
 
 
 def scope_of(host: str, configured: str | None = None) -> Scope:
@@ -203,33 +319,29 @@ def scope_of(host: str, configured: str | None = None) -> Scope:
     return Scope(domain, domain.count("."))
 
 
-def headers(ids: BrowserIds, scope: Scope, landing_name: str, *, secure: bool) -> tuple[str, ...]:
-    """The Set-Cookie values that keep `ids` for another 90 days.
+def headers(
+    ids: BrowserIds, scope: Scope, seal: Seal, *, secure: bool, had: Jar | None = None
+) -> tuple[str, ...]:
+    """The Set-Cookie values that keep `ids`: `_fbp` and `_fbc` for 90 days, the master for 400.
 
-    `_fbp` and `_fbc` stay readable for the pixel; the landing is ours alone. They are set again on
-    every answer, because Safari cuts what a script rewrites to 7 days.
+    The first two stay readable for the pixel. With `had` only what the browser did not send; without
+    it all of them again, because Safari cuts what a script rewrites to 7 days.
     """
-    lines = [_cookie("_fbp", ids.fbp, scope, NINETY_DAYS_S, secure=secure)]
-    if ids.fbc:
+    value = master.seal(ids.master, seal.key)
+    lines = []
+    if had is None or ids.fbp not in {i.text for i in had.fbps}:
+        lines.append(_cookie("_fbp", ids.fbp, scope, NINETY_DAYS_S, secure=secure))
+    if ids.fbc and (had is None or ids.fbc not in {i.text for i in had.fbcs}):
         lines.append(_cookie("_fbc", ids.fbc, scope, NINETY_DAYS_S, secure=secure))
-    if ids.utm:
-        line = _cookie(landing_name, _packed(ids.utm), scope, NINETY_DAYS_S, secure=secure)
+    if had is None or value not in had.masters:
+        line = _cookie(seal.name, value, scope, MASTER_S, secure=secure)
         lines.append(line + "; HttpOnly")
     return tuple(lines)
 
 
-def _packed(campaign: Mapping[str, str]) -> str:
-    """The campaign as one cookie value. Browsers drop a cookie above 4096 bytes whole, so the least
-    telling parameters go first when another script's letters make it too long."""
-    kept = [(name, campaign[name]) for name in UTM_KEYS if name in campaign]
-    while len(urlencode(kept)) > _PACKED_MAX:
-        kept.pop()
-    return base64.urlsafe_b64encode(urlencode(kept).encode()).rstrip(b"=").decode()
-
-
-def deletions(scope: Scope, landing_name: str, *, secure: bool) -> tuple[str, ...]:
+def deletions(scope: Scope, seal: Seal, *, secure: bool) -> tuple[str, ...]:
     """The Set-Cookie values that forget the visitor."""
-    names = ("_fbp", "_fbc", landing_name)
+    names = ("_fbp", "_fbc", seal.name)
     return tuple(_cookie(name, "", scope, 0, secure=secure) for name in names)
 
 
@@ -241,35 +353,21 @@ def _cookie(name: str, value: str, scope: Scope, max_age_s: int, *, secure: bool
 
 
 def _within(url: str, scope: Scope) -> bool:
-    host = _split(url).hostname or ""
+    host = urls.host_of(url)
     return scope.domain is not None and (host == scope.domain or host.endswith("." + scope.domain))
+
+
+def _counts(click: BrowserId, now_ms: int) -> bool:
+    return click.created_ms > now_ms - NINETY_DAYS_MS
+
+
+def _core(found: BrowserId) -> tuple[int, int, str]:
+    return found.index, found.created_ms, found.payload
 
 
 def _same_click(payload: str, click: str) -> bool:
     # The builder may append further parameters to the click id: `_x_value`.
     return payload == click or payload.startswith(click + "_")
-
-
-def _landing(value: str) -> dict[str, str]:
-    try:
-        text = base64.urlsafe_b64decode(value + "=" * (-len(value) % 4)).decode()
-    except ValueError:
-        return {}
-    return {name: v[:_UTM_MAX] for name, v in _pairs(text) if name in UTM_KEYS}
-
-
-def _pairs(query: str) -> list[tuple[str, str]]:
-    try:
-        return parse_qsl(query, max_num_fields=200)
-    except ValueError:  # more fields than any campaign has
-        return []
-
-
-def _split(url: str) -> SplitResult:
-    try:
-        return urlsplit(url)
-    except ValueError:
-        return urlsplit("")
 
 
 def _is_address(host: str) -> bool:

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from ipaddress import ip_address, ip_network
 
-from gateway import cookies
+from gateway import cookies, urls
 from gateway.cookies import BrowserIds
 from gateway.hit import Facts, Sent, Source
 
@@ -64,10 +64,10 @@ def _told(sent: Sent, now_ms: int, locate: Callable[[str], Place]) -> Visitor:
     fbp, fbc, told_address = first("fbp"), first("fbc"), first("client_ip_address")
     address = public_address(told_address)
     warnings = []
-    if fbp and not cookies.valid_fbp(fbp, now_ms):
+    if fbp and not cookies.fbp_of(fbp, now_ms):
         fbp = ""
         warnings.append("user_data.fbp: malformed, kept out")
-    if fbc and not cookies.valid_fbc(fbc, now_ms):
+    if fbc and not cookies.fbc_of(fbc, now_ms):
         fbc = ""
         warnings.append("user_data.fbc: malformed or older than 90 days, kept out")
     if told_address and not address:
@@ -77,7 +77,7 @@ def _told(sent: Sent, now_ms: int, locate: Callable[[str], Place]) -> Visitor:
         agent=first("client_user_agent")[:AGENT_MAX] or None,
         fbp=fbp or None,
         fbc=fbc or None,
-        utm=cookies.utm(sent.url),
+        utm=urls.utm(sent.url),
         place=locate(address or ""),
         warnings=tuple(warnings),
     )
@@ -90,7 +90,7 @@ def public_address(text: str) -> str | None:
     Documentation ranges pass: no visitor has one, and every example and test does.
     """
     try:
-        found = ip_address(cookies.without_appendix(text.strip()))
+        found = ip_address(urls.without_appendix(text.strip()))
     except ValueError:
         return None
     found = getattr(found, "ipv4_mapped", None) or found

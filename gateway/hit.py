@@ -96,9 +96,21 @@ class Misfit:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class HandOver:
+    """The ids another host of the site put into a link, as it wrote them; by the gateway's clock."""
+
+    made_ms: int
+    fbp: str
+    fbc: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Hit:
     """Everything one request carried."""
 
     events: tuple[Sent | Misfit, ...]
     consent: Consent | None = None
     """said for the whole hit, also when it carries no event: a grant or a withdrawal"""
+    click: str | None = None
+    """an in-app browser's click id"""
+    handed: HandOver | None = None

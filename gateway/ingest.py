@@ -2,21 +2,20 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from urllib.parse import urlsplit
 
-from gateway import consent, cookies, enrich, event, metrics, privacy, validate, wire
+from gateway import consent, enrich, event, metrics, privacy, urls, validate, wire
 from gateway.agent import UNREAD, Agent, Agents
 from gateway.config import Pixel, Settings, Site
-from gateway.cookies import BrowserIds, Scope
 from gateway.enrich import Place
 from gateway.errors import GatewayError
-from gateway.hit import Consent, Facts, Hit, Misfit, Sent, Source
+from gateway.hit import Facts, Misfit, Sent, Source
 from gateway.outcome import UNRECORDED, Outcome
 from gateway.stores import Drop, Entry, Note, Outbox
 from gateway.validate import Problem
+from gateway.visit import Visit, Visits
 
 # The part of custom_data the event log shows: about money and campaigns, not about people.
-_SHOWN = frozenset({"value", "currency", "num_items", "content_type", *cookies.UTM_KEYS})
+_SHOWN = frozenset({"value", "currency", "num_items", "content_type", *urls.UTM_KEYS})
 
 
 _FOREIGN = Problem("url", "not a host of this site", "")
@@ -59,19 +58,17 @@ class Ingest:
         self,
         *,
         settings: Settings,
-        landing_cookie: str,
+        visits: Visits,
         outbox: Outbox,
         locate: Callable[[str], Place],
         agents: Agents,
-        draw: Callable[[int], int],
         on_stored: Callable[[], None],
     ) -> None:
         self._settings = settings
-        self._landing_cookie = landing_cookie
+        self._visits = visits
         self._outbox = outbox
         self._locate = locate
         self._agents = agents
-        self._draw = draw
         self._on_stored = on_stored
 
     async def accept(self, body: bytes, facts: Facts, site: Site | None) -> Receipt:
@@ -83,10 +80,9 @@ class Ingest:
         that is all or nothing.
         """
         sent = wire.parse(body, facts)
-        scope = self._scope(facts, site)
-        ids = self._browser_ids(sent, facts, scope)
+        visit = self._visits.meet(facts, site, sent) if site else None
         agent = await self._agents.read(facts.agent) if facts.source is Source.PAGE else UNREAD
-        fates = [self._judge(one, facts, site, ids, agent) for one in sent.events]
+        fates = [self._judge(one, facts, visit, agent) for one in sent.events]
         if facts.source is Source.GRAPH:
             _refuse_whole(fates)
         stored = await self._outbox.put(
@@ -99,25 +95,14 @@ class Ingest:
         judged = tuple(fate.judged(answers) for fate in fates)
         for one in judged:
             metrics.EVENTS.labels(facts.source, one.outcome).inc()
-        set_cookies = self._cookies(sent.consent, ids, facts, site, scope)
+        set_cookies = self._visits.answer(visit, sent.consent) if visit else ()
         return Receipt(judged=judged, set_cookies=set_cookies)
 
-    def greet(self, facts: Facts, site: Site) -> tuple[str, ...]:
-        """The Set-Cookie values for a visitor who only fetched the script."""
-        scope = self._scope(facts, site)
-        ids = self._browser_ids(Hit(events=()), facts, scope)
-        return self._cookies(None, ids, facts, site, scope)
-
     def _judge(
-        self,
-        sent: Sent | Misfit,
-        facts: Facts,
-        page_site: Site | None,
-        ids: BrowserIds,
-        agent: Agent,
+        self, sent: Sent | Misfit, facts: Facts, visit: Visit | None, agent: Agent
     ) -> "_Fate":
         """One event: either complete and ready for the disk, or dropped for a named reason."""
-        found = self._pages(sent, page_site) if page_site else self._named(sent, facts)
+        found = self._pages(sent, visit.site) if visit else self._named(sent, facts)
         site, pixels = found or (self._settings.sites[0], self._settings.pixels[:1])
         if isinstance(sent, Misfit):
             unread = Problem(sent.field, sent.error, "")
@@ -134,7 +119,7 @@ class Ingest:
             allowed = self._settings.browser_events
             if allowed is not None and sent.name not in allowed:
                 return _dropped(sent, pixels, Outcome.INVALID, facts, _NOT_FOR_BROWSERS)
-        visitor = enrich.visitor_of(sent, facts, ids, self._locate)
+        visitor = enrich.visitor_of(sent, facts, visit.ids if visit else None, self._locate)
         built = event.build(
             sent,
             visitor,
@@ -179,37 +164,6 @@ class Ingest:
             place.country, place.region, self._settings.limited_data_use
         )
 
-    def _scope(self, facts: Facts, site: Site | None) -> Scope:
-        return cookies.scope_of(facts.host, site.cookie_domain if site else None)
-
-    def _browser_ids(self, sent: Hit, facts: Facts, scope: Scope) -> BrowserIds:
-        jar = cookies.read(facts.cookies, scope, self._landing_cookie, facts.now_ms)
-        events = [one for one in sent.events if isinstance(one, Sent)]
-        # The script's own request tells the page it is for.
-        pages = [one.url for one in events] or [facts.referer]
-        referrers = [one.referrer for one in events]
-        return cookies.resolve(jar, pages, referrers, scope, facts.now_ms, self._draw)
-
-    def _cookies(
-        self,
-        said: Consent | None,
-        ids: BrowserIds,
-        facts: Facts,
-        site: Site | None,
-        scope: Scope,
-    ) -> tuple[str, ...]:
-        if site is None:
-            return ()
-        policy = site.consent
-        if consent.withdrawn(said, facts, policy):
-            had = {name for name, _ in facts.cookies}
-            if had & {"_fbp", "_fbc", self._landing_cookie}:
-                return cookies.deletions(scope, self._landing_cookie, secure=facts.secure)
-            return ()
-        if facts.prefetch or consent.refuses(said, facts, policy):
-            return ()
-        return cookies.headers(ids, scope, self._landing_cookie, secure=facts.secure)
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Fate:
@@ -241,7 +195,7 @@ def _kept(
         event_name=ready.event_name,
         event_id=ready.event_id,
         source=facts.source,
-        host=_host_of(ready.event_source_url),
+        host=urls.host_of(ready.event_source_url),
         keys=ready.user_data.keys(),
         custom={
             name: value
@@ -300,13 +254,5 @@ def _refuse_whole(fates: Sequence[_Fate]) -> None:
 def _is_ours(sent: Sent, facts: Facts, site: Site) -> bool:
     if not site.hosts:
         return True
-    named = [h for h in (_host_of(sent.url), facts.origin) if h]
+    named = [h for h in (urls.host_of(sent.url), facts.origin) if h]
     return all(any(h == own or h.endswith("." + own) for own in site.hosts) for h in named)
-
-
-def _host_of(url: str) -> str:
-    """The URL's host; empty when it has none, or is none that can be read."""
-    try:
-        return urlsplit(url).hostname or ""
-    except ValueError:
-        return ""

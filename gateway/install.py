@@ -15,6 +15,7 @@ from pathlib import Path
 from gateway import slugs
 from gateway.config import Settings, Site
 from gateway.errors import StoreUnwritable
+from gateway.master import Seal
 from gateway.secret import Secret
 from gateway.slugs import Slugs
 
@@ -25,7 +26,8 @@ class Install:
 
     secret: Secret
     slugs: Slugs
-    landing_cookie: str
+    seal: Seal
+    """of the master cookie"""
     api_key: Secret
     cli_key: Secret
     """opens the operator's face to commands of the same user"""
@@ -71,7 +73,7 @@ def open_install(settings: Settings) -> Install:
     return Install(
         secret=secret,
         slugs=slugs.read(folder),
-        landing_cookie="_" + slugs.neutral(secret, "landing", 5),
+        seal=Seal("_" + slugs.neutral(secret, "master cookie", 5), slugs.mac(secret, "master")),
         api_key=api_key,
         cli_key=Secret(slugs.mac(secret, "cli").hex()),
         admin_hash=admin_hash,

@@ -201,6 +201,8 @@ KEYS = (
         about="Hosts this install serves, with their subdomains; events of other hosts are refused. Empty: any."),
     Key(name="cookie_domain", read=lambda v: _hosts([_text(v)])[0], default=None, example="example.com",
         about="Overrides the domain the cookies are set on, which the Public Suffix List tells otherwise."),
+    Key(name="cross_domain", read=_hosts, default=(), example='["shop.example.net"]',
+        about="Other hosts of yours, with their subdomains: links to them carry the visitor's ids, and what a link from them brings is taken."),
     Key(name="consent", read=lambda v: Policy(_choice(*Policy)(v)), default=Policy.OPT_OUT,
         about="required: nothing before the visitor agrees. opt-out: until they object (also by Sec-GPC). off: the site's own affair."),
     Key(name="browser_events", read=lambda v: frozenset(_list(v)), default=None, example='["PageView", "Lead"]',
@@ -246,7 +248,9 @@ KEYS = (
 BY_NAME = {key.name: key for key in KEYS}
 
 # Within [[site]] and its pixels, by their names there; what a site does not say, the whole file says.
-SITE_KEYS = {name: name for name in ("slug", "cookie_domain", "consent", "default_country")}
+SITE_KEYS = {
+    name: name for name in ("slug", "cookie_domain", "cross_domain", "consent", "default_country")
+}
 SITE_KEYS["hosts"] = "site_hosts"
 PIXEL_KEYS = {
     "id": "pixel_id",
@@ -267,6 +271,7 @@ _EXAMPLE_SITE = """\
 #slug = "k3vq8w2mzp"
 # What this site does otherwise than the whole file; see above.
 #cookie_domain = "example.com"
+#cross_domain = ["shop.example.net"]
 #consent = "opt-out"
 #default_country = "DE"
 """

@@ -29,6 +29,7 @@ from gateway.reload import Reloads
 from gateway.sandbox import Sandbox
 from gateway.sender import Sender
 from gateway.stores.sqlite import SqliteStore, banner_of
+from gateway.visit import Visits
 from gateway.web import app
 from gateway.web.backend import Backend
 from gateway.web.graph import Graph
@@ -114,13 +115,13 @@ async def _run(
             for worker in workers.values():
                 worker.wake()
 
+        visits = Visits(own.seal, secrets.randbelow)
         ingest = Ingest(
             settings=settings,
-            landing_cookie=own.landing_cookie,
+            visits=visits,
             outbox=store,
             locate=locate,
             agents=agents,
-            draw=secrets.randbelow,
             on_stored=wake,
         )
         operator = Operator(
@@ -132,7 +133,7 @@ async def _run(
             on_revived=wake,
             clock_ms=clock_ms,
         )
-        paths = _paths(settings, own, ingest)
+        paths = _paths(settings, own, ingest, visits)
         servers = (
             _server(_public_app(settings, own, ingest, paths), settings.trusted_proxies),
             _server(app.operator_app(operator)),
@@ -185,11 +186,11 @@ def _trouble(workers: Mapping[str, Worker]) -> list[str]:
     return [*said, *(f"Meta says of the Graph version: {text}" for text in sorted(warnings))]
 
 
-def _paths(settings: Settings, own: Install, ingest: Ingest) -> Paths:
+def _paths(settings: Settings, own: Install, ingest: Ingest, visits: Visits) -> Paths:
     def make(site: Site, slug: str) -> Public:
         outbound = settings.outbound_links
         script = snippet.render(site, slug, settings.snippet, outbound=outbound)
-        return Public(ingest=ingest, snippet=script, site=site, clock_ms=clock_ms)
+        return Public(ingest=ingest, visits=visits, snippet=script, site=site, clock_ms=clock_ms)
 
     return Paths(settings=settings, install=own, make=make, clock_ms=clock_ms)
 

@@ -241,6 +241,7 @@ cookie_domain = "top.example"
 hosts = ["shop.example", "shop.test"]
 slug = "k3vq8w2mzp"
 cookie_domain = "shop.example"
+cross_domain = ["Shop.Other.example"]
 consent = "off"
 default_country = "FR"
 pixels = [
@@ -285,6 +286,7 @@ def test_several_sites_have_their_own_values_and_pixels(tmp_path: Path) -> None:
         ),
         slug="k3vq8w2mzp",
         cookie_domain="shop.example",
+        cross_domain=("shop.other.example",),
         consent=Policy.OFF,
         default_country="fr",
     )
@@ -655,6 +657,7 @@ BAD: list[tuple[str, list[str]]] = [
         ["'https://x.example'", "['x.example/a']", "['x:80']", "['a b']", "5", "[5]", "{}"],
     ),
     ("cookie_domain", ["''", "' '", "5", "['x.example']", "'x.example;a'", "'https://x.example'"]),
+    ("cross_domain", ["5", "'https://x.example'", "'x.example/a'", "[5]", "{}"]),
     ("consent", ["'yes'", "true", "[]", "''"]),
     ("browser_events", ["5", "[5]", "{}"]),
     ("outbound_links", ["'maybe'", "2", "[]"]),

@@ -1,6 +1,5 @@
 """The browser's ids. Every bug of Meta's own builders has a row here that shows we do not have it."""
 
-import base64
 import re
 from urllib.parse import urlencode
 
@@ -8,15 +7,16 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from gateway import cookies
-from gateway.cookies import BrowserIds, Jar, Scope
+from gateway import cookies, master, urls
+from gateway.cookies import BrowserIds, Handed, Jar, Page, Scope
+from gateway.master import Landing, Master, Seal
 
 NOW = 1_764_000_000_000
 DAY = 86_400_000
 THEN = NOW - DAY
 SCOPE = Scope("example.com", 1)
-LANDING = "_k3vq8"
-EMPTY = Jar(fbp=None, fbc=None, landing={})
+SEAL = Seal("_k3vq8", b"k" * 32)
+EMPTY = Jar()
 
 
 def draw(below: int) -> int:
@@ -24,28 +24,36 @@ def draw(below: int) -> int:
     return 1_234_567_890
 
 
+def minted(created_ms: int = NOW, index: int = 1) -> str:
+    """The `_fbp` this install makes at a time."""
+    return f"fb.{index}.{created_ms}.{master.mint(created_ms, draw, SEAL.key)}"
+
+
 def read(*pairs: tuple[str, str], scope: Scope = SCOPE, now_ms: int = NOW) -> Jar:
-    return cookies.read(pairs, scope, LANDING, now_ms)
+    return cookies.read(pairs, scope, SEAL, now_ms)
 
 
 def resolve(
     jar: Jar = EMPTY,
-    *pages: str,
+    *pages: str | Page,
     referrers: tuple[str, ...] = (),
     scope: Scope = SCOPE,
     now_ms: int = NOW,
+    handed: Handed | None = None,
 ) -> BrowserIds:
-    return cookies.resolve(jar, pages, referrers, scope, now_ms, draw)
+    seen = [Page(url=p, viewed_ms=now_ms) if isinstance(p, str) else p for p in pages]
+    seen += [Page(url="", referrer=r) for r in referrers]
+    return cookies.resolve(jar, seen, scope, SEAL, now_ms, draw, handed=handed)
 
 
 def fbp_payload(value: str) -> str | None:
-    found = read(("_fbp", value)).fbp
-    return found.payload if found else None
+    found = read(("_fbp", value)).fbps
+    return found[0].payload if found else None
 
 
 def fbc_payload(value: str) -> str | None:
-    found = read(("_fbc", value)).fbc
-    return found.payload if found else None
+    found = read(("_fbc", value)).fbcs
+    return found[0].payload if found else None
 
 
 # --- the format ------------------------------------------------------------------------------
@@ -65,10 +73,7 @@ def test_an_appendix_is_accepted_repeated_and_kept(appendix: str, times: int) ->
 
     jar = read(("_fbp", fbp), ("_fbc", fbc))
 
-    assert jar.fbp is not None
-    assert jar.fbp.payload == "123"
-    assert jar.fbc is not None
-    assert jar.fbc.payload == "IwAR0"
+    assert [i.payload for i in (*jar.fbps, *jar.fbcs)] == ["123", "IwAR0"]
     ids = resolve(jar, "https://example.com/?fbclid=IwAR0")
     assert (ids.fbp, ids.fbc) == (fbp, fbc)
 
@@ -77,7 +82,7 @@ def test_an_appendix_is_accepted_repeated_and_kept(appendix: str, times: int) ->
 def test_no_appendix_is_forged(appendix: str) -> None:
     ids = resolve(EMPTY, "https://example.com/?fbclid=IwAR0")
 
-    assert ids.fbp == f"fb.1.{NOW}.1234567890"
+    assert ids.fbp == minted()
     assert ids.fbc == f"fb.1.{NOW}.IwAR0"
     assert not ids.fbp.endswith(appendix)
 
@@ -97,7 +102,7 @@ def test_no_appendix_is_forged(appendix: str) -> None:
 )
 def test_a_well_formed_fbp_is_kept(value: str) -> None:
     assert fbp_payload(value) is not None
-    assert cookies.valid_fbp(value, NOW)
+    assert cookies.fbp_of(value, NOW)
 
 
 @pytest.mark.parametrize(
@@ -139,8 +144,8 @@ def test_a_well_formed_fbp_is_kept(value: str) -> None:
 )
 def test_a_malformed_fbp_is_no_fbp_and_a_new_one_is_minted(value: str) -> None:
     assert fbp_payload(value) is None
-    assert not cookies.valid_fbp(value, NOW)
-    assert resolve(read(("_fbp", value))).fbp == f"fb.1.{NOW}.1234567890"
+    assert not cookies.fbp_of(value, NOW)
+    assert resolve(read(("_fbp", value))).fbp == minted()
 
 
 @pytest.mark.parametrize(
@@ -158,7 +163,7 @@ def test_a_malformed_fbp_is_no_fbp_and_a_new_one_is_minted(value: str) -> None:
 )
 def test_a_well_formed_fbc(payload: str, bare: str) -> None:
     assert fbc_payload(f"fb.1.{THEN}.{payload}") == bare
-    assert cookies.valid_fbc(f"fb.1.{THEN}.{payload}", NOW)
+    assert cookies.fbc_of(f"fb.1.{THEN}.{payload}", NOW)
 
 
 @pytest.mark.parametrize(
@@ -184,7 +189,7 @@ def test_a_malformed_fbc_is_ignored(payload: str) -> None:
     value = f"fb.1.{THEN}.{payload}"
 
     assert fbc_payload(value) is None
-    assert not cookies.valid_fbc(value, NOW)
+    assert not cookies.fbc_of(value, NOW)
     assert resolve(read(("_fbc", value)), "https://example.com/").fbc is None
 
 
@@ -231,7 +236,7 @@ def test_a_click_counts_for_90_days(age_ms: int, *, kept: bool) -> None:
     value = f"fb.1.{NOW - age_ms}.old"
 
     assert resolve(read(("_fbc", value))).fbc == (value if kept else None)
-    assert cookies.valid_fbc(value, NOW) is kept
+    assert (cookies.fbc_of(value, NOW) is not None) is kept
 
 
 # --- clicks ----------------------------------------------------------------------------------
@@ -259,7 +264,7 @@ def test_the_same_click_keeps_its_time_over_ten_visits_and_another_is_stamped(cl
         later = NOW + visit * 1_000
         jar = read(("_fbp", held.fbp), ("_fbc", held.fbc), now_ms=later)
         held = resolve(jar, page, now_ms=later)
-        assert held == first
+        assert (held.fbp, held.fbc) == (first.fbp, first.fbc)
     last = NOW + DAY
 
     another = resolve(read(("_fbc", first.fbc)), "https://example.com/?fbclid=Other", now_ms=last)
@@ -332,7 +337,7 @@ def test_a_click_differs_by_its_case() -> None:
     ],
 )
 def test_fbclid(url: str, click: str | None) -> None:
-    assert cookies.fbclid(url) == click
+    assert urls.fbclid(url) == click
 
 
 def test_an_empty_fbclid_makes_no_fbc() -> None:
@@ -461,42 +466,237 @@ def test_one_hosts_scope_is_not_the_next_ones() -> None:
 def test_new_ids_carry_the_level_of_their_domain(host: str, index: int) -> None:
     ids = resolve(EMPTY, f"https://{host}/?fbclid=A", scope=cookies.scope_of(host))
 
-    assert ids.fbp == f"fb.{index}.{NOW}.1234567890"
+    assert ids.fbp == minted(index=index)
     assert ids.fbc == f"fb.{index}.{NOW}.A"
+
+
+# --- the master ------------------------------------------------------------------------------
+
+OURS, OTHER_OURS, THEIRS = minted(THEN), minted(THEN + 1), f"fb.1.{NOW}.555"
+CLICK = f"fb.1.{THEN}.A"
+
+
+def mastered(**said: object) -> tuple[str, str]:
+    """A master cookie of this install."""
+    kept = {"fbp": OURS, "fbc": None, "first_seen_ms": THEN, "landing": None, **said}
+    return SEAL.name, master.seal(Master(**kept), SEAL.key)  # type: ignore[arg-type]
+
+
+def forged() -> tuple[str, str]:
+    name, value = mastered()
+    return name, ("A" if value[0] != "A" else "B") + value[1:]
+
+
+@pytest.mark.parametrize(
+    ("sent", "expected"),
+    [
+        pytest.param([mastered()], OURS, id="removed: restored"),
+        pytest.param([mastered(), ("_fbp", THEIRS)], OURS, id="replaced: the master's"),
+        pytest.param([mastered(), ("_fbp", f"fb.2.{NOW}.5")], OURS, id="a second, wrong level"),
+        pytest.param([mastered(), ("_fbp", "rubbish")], OURS, id="unreadable: the master's"),
+        pytest.param([mastered(), ("_fbp", THEIRS), ("_fbp", OURS)], OURS, id="both: the master's"),
+        pytest.param([mastered(), ("_fbp", f"{OURS}.AQ")], f"{OURS}.AQ", id="with an appendix"),
+        pytest.param([mastered(), ("_fbp", OTHER_OURS)], OTHER_OURS, id="another tab's of ours"),
+        pytest.param([forged(), ("_fbp", THEIRS)], THEIRS, id="forged: the readable one"),
+        pytest.param([forged()], minted(), id="forged and alone: as if absent"),
+        pytest.param([("_fbp", THEIRS)], THEIRS, id="before there was a master"),
+        pytest.param([mastered(fbp=THEIRS), ("_fbp", f"fb.1.{NOW}.6")], THEIRS, id="adopted once"),
+        pytest.param([(SEAL.name, ""), mastered()], OURS, id="two masters, one valid"),
+    ],
+)
+def test_order_of_truth_of_fbp(sent: list[tuple[str, str]], expected: str) -> None:
+    ids = resolve(read(*sent), "https://example.com/")
+
+    assert ids.fbp == expected
+    assert ids.master.fbp == expected.removesuffix(".AQ")
+
+
+@pytest.mark.parametrize(
+    ("readable", "known", "expected"),
+    [
+        pytest.param(None, CLICK, CLICK, id="removed: restored"),
+        pytest.param(f"fb.1.{NOW}.B", CLICK, f"fb.1.{NOW}.B", id="a newer readable one"),
+        pytest.param(f"fb.1.{THEN - 1}.B", CLICK, CLICK, id="an older readable one"),
+        pytest.param(f"fb.1.{NOW}.A", CLICK, CLICK, id="the same click, stamped again"),
+        pytest.param(f"{CLICK}.AQ", CLICK, f"{CLICK}.AQ", id="with an appendix"),
+        pytest.param(f"fb.1.{NOW}.B", None, f"fb.1.{NOW}.B", id="the master knows none"),
+        pytest.param(None, f"fb.1.{NOW - 91 * DAY}.A", None, id="after 90 days"),
+    ],
+)
+def test_order_of_truth_of_fbc(readable: str | None, known: str | None, expected: str) -> None:
+    sent = [mastered(fbc=known), *([("_fbc", readable)] if readable else [])]
+
+    ids = resolve(read(*sent), "https://example.com/")
+
+    assert ids.fbc == expected
+    assert ids.master.fbc == expected
+
+
+def test_a_click_of_an_old_tab_is_not_new_again() -> None:
+    first = resolve(EMPTY, "https://example.com/?fbclid=A")
+    held = resolve(jar_of(first), "https://example.com/?fbclid=B", now_ms=NOW + 1)
+    assert held.fbc == f"fb.1.{NOW + 1}.B"
+
+    for n in range(2, 12):
+        held = resolve(jar_of(held), f"https://example.com/?fbclid={'AB'[n % 2]}", now_ms=NOW + n)
+        assert held.fbc == f"fb.1.{NOW + 1}.B"
+
+
+def test_a_click_that_no_longer_counts_is_not_stamped_again() -> None:
+    jar = read(mastered(fbc=f"fb.1.{NOW - 91 * DAY}.A"))
+    held = resolve(jar, "https://example.com/?fbclid=A")
+    assert held.fbc is None
+
+    assert resolve(jar_of(held), "https://example.com/?fbclid=A").fbc is None
+
+
+@pytest.mark.parametrize(
+    ("click", "expected"),
+    [("InApp_1", f"fb.1.{NOW}.InApp_1"), ("a;b", None), ("", None), ("x" * 501, None)],
+)
+def test_an_in_app_click_counts_like_an_fbclid_by_the_same_grammar(
+    click: str, expected: str | None
+) -> None:
+    assert resolve(EMPTY, Page(url="https://example.com/", click=click)).fbc == expected
+
+
+def test_an_fbclid_of_the_page_goes_before_the_in_app_click() -> None:
+    page = Page(url="https://example.com/?fbclid=Url", click="InApp")
+
+    assert resolve(EMPTY, page).fbc == f"fb.1.{NOW}.Url"
+
+
+def test_the_first_sight_stays_and_is_an_adopted_ids_own_time() -> None:
+    old = f"fb.1.{NOW - 700 * DAY}.7"
+
+    assert resolve(EMPTY).master.first_seen_ms == NOW
+    assert resolve(read(("_fbp", old))).master.first_seen_ms == NOW - 700 * DAY
+    assert resolve(read(mastered()), now_ms=NOW + DAY).master.first_seen_ms == THEN
+
+
+def test_a_grant_is_remembered() -> None:
+    silent = cookies.resolve(EMPTY, [], SCOPE, SEAL, NOW, draw)
+    granted = cookies.resolve(EMPTY, [], SCOPE, SEAL, NOW, draw, granted=True)
+
+    assert (silent.master.granted, granted.master.granted) == (False, True)
+    assert resolve(jar_of(granted)).master.granted
+
+
+# --- handed over -----------------------------------------------------------------------------
+
+
+def handed(fbp: str = "", fbc: str = "", made_ms: int = NOW) -> Handed:
+    return Handed(made_ms=made_ms, fbp=cookies.fbp_of(fbp, NOW), fbc=cookies.fbc_of(fbc, NOW))
+
+
+@pytest.mark.parametrize(
+    ("sent", "expected"),
+    [
+        pytest.param([], THEIRS, id="none of its own: adopted"),
+        pytest.param([("_fbp", f"fb.1.{NOW}.6")], f"fb.1.{NOW}.6", id="a readable one of its own"),
+        pytest.param([mastered()], OURS, id="a master of its own"),
+        pytest.param(
+            [mastered(fbp=minted()), ("_fbp", minted())], THEIRS, id="made by our script on arrival"
+        ),
+    ],
+)
+def test_a_handed_fbp_is_taken_by_a_browser_without_one(
+    sent: list[tuple[str, str]], expected: str
+) -> None:
+    assert resolve(read(*sent), handed=handed(THEIRS)).fbp == expected
+
+
+@pytest.mark.parametrize(
+    ("own", "given", "expected"),
+    [
+        (None, CLICK, CLICK),
+        (f"fb.1.{NOW}.B", CLICK, f"fb.1.{NOW}.B"),
+        (f"fb.1.{THEN - 1}.B", CLICK, CLICK),
+    ],
+    ids=["none", "a newer one", "an older one"],
+)
+def test_of_a_handed_click_and_the_browsers_the_newer_counts(
+    own: str | None, given: str, expected: str
+) -> None:
+    jar = read(*([("_fbc", own)] if own else []))
+
+    assert resolve(jar, handed=handed(fbc=given)).fbc == expected
 
 
 # --- Set-Cookie ------------------------------------------------------------------------------
 
 
-def headers(ids: BrowserIds, scope: Scope = SCOPE, *, secure: bool = True) -> tuple[str, ...]:
-    return cookies.headers(ids, scope, LANDING, secure=secure)
+def headers(
+    ids: BrowserIds, scope: Scope = SCOPE, *, secure: bool = True, had: Jar | None = None
+) -> tuple[str, ...]:
+    return cookies.headers(ids, scope, SEAL, secure=secure, had=had)
 
 
-IDS = BrowserIds(fbp=f"fb.1.{NOW}.1", fbc=f"fb.1.{NOW}.A", utm={"utm_source": "ig"})
-PACKED = base64.urlsafe_b64encode(b"utm_source=ig").rstrip(b"=").decode()
+def pairs_of(ids: BrowserIds) -> list[tuple[str, str]]:
+    """What the browser sends once it has these."""
+    named = (line.partition(";")[0].partition("=") for line in headers(ids))
+    return [(name, value) for name, _, value in named]
+
+
+def jar_of(ids: BrowserIds) -> Jar:
+    return read(*pairs_of(ids))
+
+
+IDS = resolve(EMPTY, "https://example.com/?fbclid=A&utm_source=ig")
+VALUES_OF_IDS = dict(pairs_of(IDS))
 
 
 def test_set_cookie_with_https() -> None:
+    where = "Domain=example.com; SameSite=Lax; Secure"
     assert headers(IDS) == (
-        f"_fbp=fb.1.{NOW}.1; Path=/; Max-Age=7776000; Domain=example.com; SameSite=Lax; Secure",
-        f"_fbc=fb.1.{NOW}.A; Path=/; Max-Age=7776000; Domain=example.com; SameSite=Lax; Secure",
-        f"{LANDING}={PACKED}; Path=/; Max-Age=7776000; Domain=example.com; SameSite=Lax; Secure;"
-        " HttpOnly",
+        f"_fbp={IDS.fbp}; Path=/; Max-Age=7776000; {where}",
+        f"_fbc={IDS.fbc}; Path=/; Max-Age=7776000; {where}",
+        f"{SEAL.name}={VALUES_OF_IDS[SEAL.name]}; Path=/; Max-Age=34560000; {where}; HttpOnly",
     )
 
 
 def test_set_cookie_without_https_and_without_a_domain() -> None:
     assert headers(IDS, Scope(None, 0), secure=False) == (
-        f"_fbp=fb.1.{NOW}.1; Path=/; Max-Age=7776000; SameSite=Lax",
-        f"_fbc=fb.1.{NOW}.A; Path=/; Max-Age=7776000; SameSite=Lax",
-        f"{LANDING}={PACKED}; Path=/; Max-Age=7776000; SameSite=Lax; HttpOnly",
+        f"_fbp={IDS.fbp}; Path=/; Max-Age=7776000; SameSite=Lax",
+        f"_fbc={IDS.fbc}; Path=/; Max-Age=7776000; SameSite=Lax",
+        f"{SEAL.name}={VALUES_OF_IDS[SEAL.name]}; Path=/; Max-Age=34560000; SameSite=Lax; HttpOnly",
     )
 
 
-def test_only_what_is_known_is_set() -> None:
-    (only,) = headers(BrowserIds(fbp=f"fb.1.{NOW}.1", fbc=None, utm={}))
+def test_without_a_click_there_is_no_fbc() -> None:
+    names = [line.partition("=")[0] for line in headers(resolve(EMPTY, "https://example.com/"))]
 
-    assert only.startswith("_fbp=")
+    assert names == ["_fbp", SEAL.name]
+
+
+@pytest.mark.parametrize(
+    ("lost", "replaced"),
+    [
+        ([], {}),
+        (["_fbp"], {}),
+        (["_fbc"], {}),
+        ([SEAL.name], {}),
+        (["_fbp"], {"_fbp": THEIRS}),
+        (["_fbc"], {"_fbc": f"fb.1.{NOW}.A%0a"}),
+        ([SEAL.name], {SEAL.name: "x"}),
+        (["_fbp", "_fbc", SEAL.name], {}),
+    ],
+)
+def test_a_hit_is_given_what_the_browser_has_not(lost: list[str], replaced: dict[str, str]) -> None:
+    sent = {**{n: v for n, v in VALUES_OF_IDS.items() if n not in lost}, **replaced}
+    had = read(*sent.items())
+
+    ids = resolve(had, "https://example.com/?fbclid=A&utm_source=ig")
+
+    names = [line.partition("=")[0] for line in headers(ids, had=had)]
+    assert names == [n for n in ("_fbp", "_fbc", SEAL.name) if n in lost]
+
+
+def test_what_fbevents_encodes_is_what_the_browser_has() -> None:
+    sent = {**VALUES_OF_IDS, "_fbc": str(IDS.fbc).replace(".", "%2E")}
+    had = read(*sent.items())
+
+    assert headers(resolve(had, "https://example.com/"), had=had) == ()
 
 
 @pytest.mark.parametrize("secure", [True, False])
@@ -508,17 +708,53 @@ def test_deletions_name_all_three_with_the_attributes_they_were_set_with(
     tail += f"; Domain={scope.domain}" if scope.domain else ""
     tail += "; SameSite=Lax" + ("; Secure" if secure else "")
 
-    lines = cookies.deletions(scope, LANDING, secure=secure)
+    lines = cookies.deletions(scope, SEAL, secure=secure)
 
-    assert lines == tuple(f"{name}={tail}" for name in ("_fbp", "_fbc", LANDING))
-
-
-# --- campaigns -------------------------------------------------------------------------------
+    assert lines == tuple(f"{name}={tail}" for name in ("_fbp", "_fbc", SEAL.name))
 
 
-def landing_of(ids: BrowserIds) -> str:
-    (line,) = (line for line in headers(ids) if line.startswith(f"{LANDING}="))
-    return line.partition("=")[2].partition(";")[0]
+@pytest.mark.parametrize(
+    ("host", "configured", "index", "domain"),
+    [
+        ("example.com", None, 1, "example.com"),
+        ("www.example.co.uk", None, 2, "example.co.uk"),
+        ("x.vercel.app", None, 2, "x.vercel.app"),
+        ("shop.myshopify.com", None, 2, "shop.myshopify.com"),
+        ("192.0.2.7", None, 0, None),
+        ("[::1]", None, 0, None),
+        ("localhost", None, 0, None),
+        ("www.xn--bcher-kva.example", None, 1, "xn--bcher-kva.example"),
+        ("www.shop.example.com", "shop.example.com", 2, "shop.example.com"),
+    ],
+)
+def test_every_kind_of_host_gets_its_cookies(
+    host: str, configured: str | None, index: int, domain: str | None
+) -> None:
+    scope = cookies.scope_of(host, configured)
+    ids = resolve(EMPTY, f"https://{host}/?fbclid=A", scope=scope)
+
+    lines = headers(ids, scope)
+
+    assert (ids.fbp, ids.fbc) == (minted(index=index), f"fb.{index}.{NOW}.A")
+    where = f"; Domain={domain}; " if domain else "; SameSite"
+    assert all(where in line for line in lines)
+    assert len(lines) == 3
+    had = read(*pairs_of(ids), scope=scope)
+    assert headers(resolve(had, scope=scope), scope, had=had) == ()
+
+
+# --- landings --------------------------------------------------------------------------------
+
+
+def landing_after(*pages: Page, since: BrowserIds | None = None, now_ms: int = NOW) -> BrowserIds:
+    return resolve(jar_of(since) if since else EMPTY, *pages, now_ms=now_ms)
+
+
+def view(url: str, referrer: str = "", at_ms: int = NOW) -> Page:
+    return Page(url=url, referrer=referrer, viewed_ms=at_ms)
+
+
+FROM_AD = view("https://example.com/a?utm_source=ig", "https://l.instagram.com/")
 
 
 @pytest.mark.parametrize(
@@ -529,22 +765,83 @@ def landing_of(ids: BrowserIds) -> str:
         {"utm_content": "x" * 200},
     ],
 )
-def test_the_landing_cookie_brings_back_what_was_put_in(utm: dict[str, str]) -> None:
-    page = "https://example.com/?" + urlencode(utm)
-    first = resolve(EMPTY, page)
+def test_the_master_brings_back_the_campaign_that_was_put_in(utm: dict[str, str]) -> None:
+    first = resolve(EMPTY, "https://example.com/?" + urlencode(utm))
     assert dict(first.utm) == utm
 
-    later = resolve(read((LANDING, landing_of(first))), "https://example.com/cart")
+    assert resolve(jar_of(first), "https://example.com/cart").utm == utm
 
-    assert later.utm == utm
+
+def test_a_landing_has_its_page_its_referrer_and_its_campaign() -> None:
+    assert landing_after(FROM_AD).master.landing == Landing(
+        at_ms=NOW,
+        page="https://example.com/a?utm_source=ig",
+        referrer="https://l.instagram.com/",
+        utm={"utm_source": "ig"},
+    )
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "replaced"),
+    [
+        pytest.param(FROM_AD, view("https://example.com/b?utm_source=tv"), True, id="a campaign"),
+        pytest.param(FROM_AD, view("https://example.com/b?fbclid=A"), False, id="a click alone"),
+        pytest.param(view("https://example.com/"), view("https://example.com/b?fbclid=A"), True, id="a click, no campaign before"),
+        pytest.param(FROM_AD, view("https://example.com/b"), False, id="typed in"),
+        pytest.param(view("https://example.com/"), view("https://example.com/b", "https://pay.example/"), False, id="back from a payment page"),
+        pytest.param(FROM_AD, view("https://example.com/b?utm_source=tv", at_ms=NOW - 1), False, id="sent late"),
+        pytest.param(FROM_AD, Page(url="https://example.com/b?utm_source=tv"), False, id="no page view"),
+        pytest.param(None, view("https://example.com/b", "https://www.google.com/"), True, id="the first"),
+        pytest.param(None, view("https://example.com/b", "https://example.com/"), False, id="from within"),
+    ],
+)  # fmt: skip
+def test_what_is_a_landing(before: Page | None, now: Page, *, replaced: bool) -> None:
+    first = landing_after(before) if before else None
+    later = landing_after(
+        Page(url=now.url, referrer=now.referrer, viewed_ms=now.viewed_ms and now.viewed_ms + 1),
+        since=first,
+        now_ms=NOW + 1,
+    ).master.landing
+
+    if replaced:
+        assert later is not None
+        assert later.page == now.url
+    else:
+        assert later == (first.master.landing if first else None)
+
+
+def test_a_landing_counts_for_90_days() -> None:
+    first = landing_after(FROM_AD)
+
+    assert resolve(jar_of(first), now_ms=NOW + 90 * DAY - 1).utm == {"utm_source": "ig"}
+    assert resolve(jar_of(first), now_ms=NOW + 90 * DAY).utm == {}
 
 
 def test_this_pages_campaign_goes_over_the_last_landing_whole() -> None:
-    last = resolve(EMPTY, "https://example.com/?utm_source=old&utm_term=shoes")
-    jar = read((LANDING, landing_of(last)))
+    jar = jar_of(resolve(EMPTY, "https://example.com/?utm_source=old&utm_term=shoes"))
 
     assert resolve(jar, "https://example.com/?utm_source=new").utm == {"utm_source": "new"}
     assert resolve(jar, "https://example.com/").utm == {"utm_source": "old", "utm_term": "shoes"}
+
+
+@pytest.mark.parametrize(
+    ("url", "kept"),
+    [
+        ("https://example.com/a?email=jo@mail.example&b=1", "https://example.com/a?b=1"),
+        ("https://example.com/jo@mail.example", "https://example.com/-"),
+        ("https://example.com/a?q=" + "x" * 500, "https://example.com/a"),
+        ("https://example.com/" + "x" * 500, ""),
+    ],
+    ids=["an e-mail", "an e-mail in the path", "a long query", "a long path"],
+)
+def test_a_landing_keeps_no_personal_data_and_nothing_long(url: str, kept: str) -> None:
+    def elsewhere(text: str) -> str:
+        return text.replace("//example.com", "//other.example")
+
+    landing = landing_after(view(url, elsewhere(url))).master.landing
+
+    assert landing is not None
+    assert (landing.page, landing.referrer) == (kept, elsewhere(kept))
 
 
 @pytest.mark.parametrize(
@@ -560,31 +857,18 @@ def test_this_pages_campaign_goes_over_the_last_landing_whole() -> None:
     ],
 )
 def test_utm(query: str, expected: dict[str, str]) -> None:
-    assert cookies.utm(f"https://example.com/?{query}") == expected
-
-
-@pytest.mark.parametrize(
-    "value",
-    [
-        *("", "x", "!!!!", "====", "é", "\ud800", "a b", "a;b"),
-        base64.urlsafe_b64encode(b"\xff\xfe").decode(),
-        base64.urlsafe_b64encode(b"admin=1&fbclid=x").decode(),
-        base64.urlsafe_b64encode(b"utm_source").decode(),
-    ],
-)
-def test_a_landing_somebody_made_up_is_nothing(value: str) -> None:
-    assert read((LANDING, value)).landing == {}
+    assert urls.utm(f"https://example.com/?{query}") == expected
 
 
 # --- whatever comes --------------------------------------------------------------------------
 
 FBC_OR_FBP = r"fb\.[0-9]\.[0-9]{13}\.[A-Za-z0-9_.~-]{1,560}"
-VALUE = rf"(?:_fb[pc]={FBC_OR_FBP}|{LANDING}=[A-Za-z0-9_-]+)"
+VALUE = rf"(?:_fb[pc]={FBC_OR_FBP}|{SEAL.name}=[A-Za-z0-9_-]+)"
 GRAMMAR = re.compile(
-    VALUE + r"; Path=/; Max-Age=7776000(?:; Domain=[a-z0-9_-]+(?:\.[a-z0-9_-]+)+)?"
+    VALUE + r"; Path=/; Max-Age=(?:7776000|34560000)(?:; Domain=[a-z0-9_-]+(?:\.[a-z0-9_-]+)+)?"
     r"; SameSite=Lax(?:; Secure)?(?:; HttpOnly)?"
 )
-NAMES = st.sampled_from(["_fbp", "_fbc", LANDING, "other"])
+NAMES = st.sampled_from(["_fbp", "_fbc", SEAL.name, "other"])
 PAYLOADS = st.text(max_size=30) | st.sampled_from(
     ["1", "%0d%0aX: y", "1;", "%D9%A1", "1.AQICAQMC", "1\r\n", "a%3Bb", "é", "..", "1.AQ.AQ"]
 )
@@ -628,24 +912,14 @@ def test_whatever_the_browser_sends_every_header_keeps_to_the_grammar(
     secure: bool,
 ) -> None:
     scope = cookies.scope_of(host, configured)
-    jar = cookies.read(pairs, scope, LANDING, NOW)
-    ids = cookies.resolve(jar, pages, referrers, scope, NOW, draw)
+    jar = cookies.read(pairs, scope, SEAL, NOW)
+    ids = resolve(jar, *pages, referrers=tuple(referrers), scope=scope)
 
-    for line in cookies.headers(ids, scope, LANDING, secure=secure):
+    for line in headers(ids, scope, secure=secure):
         assert GRAMMAR.fullmatch(line), line
-        line.encode("ascii")
-    # What we set we take back as it was.
-    again = cookies.read([("_fbp", ids.fbp), ("_fbc", ids.fbc or "")], scope, LANDING, NOW)
-    assert again.fbp is not None
-    assert again.fbp.text == ids.fbp
-    assert (again.fbc.text if again.fbc else None) == ids.fbc
-
-
-def test_a_campaign_in_long_letters_still_fits_into_a_cookie() -> None:
-    campaign = dict.fromkeys(cookies.UTM_KEYS, "長" * 200)
-    ids = cookies.BrowserIds(fbp="fb.1.1764000000000.1", fbc=None, utm=campaign)
-    line = cookies.headers(ids, cookies.Scope("example.com", 1), "_abcde", secure=True)[-1]
-    assert len(line) < 4096
-    value = line.partition("=")[2].partition(";")[0]
-    jar = cookies.read([("_abcde", value)], cookies.Scope("example.com", 1), "_abcde", 0)
-    assert jar.landing == {"utm_source": "長" * 200}
+        assert len(line) < 4096
+    # What we set we take back as it was, and then there is nothing to set.
+    again = read(*pairs_of(ids), scope=scope)
+    assert again.fbps[0].text == ids.fbp
+    assert again.master == ids.master
+    assert headers(resolve(again, scope=scope), scope, had=again) == ()

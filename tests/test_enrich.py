@@ -8,6 +8,7 @@ from gateway import enrich, hit
 from gateway.cookies import BrowserIds
 from gateway.enrich import Place, Visitor
 from gateway.hit import Facts, Sent, Source
+from gateway.master import Master
 
 NOW = 1_764_000_000_000
 FBP = f"fb.1.{NOW - 1_000}.123"
@@ -156,7 +157,8 @@ def test_machines_that_say_so_are_recognised(agent: str) -> None:
 def test_a_pages_visitor_is_what_the_request_says() -> None:
     claims = sent(client_ip_address="1.1.1.1", client_user_agent="Forged", fbp="fb.1.1.1")
     facts = Facts(source=Source.PAGE, now_ms=NOW, address="8.8.8.8", agent="UA" * 400)
-    ids = BrowserIds(fbp=FBP, fbc=FBC, utm={"utm_source": "ig"})
+    kept = Master(fbp=FBP, fbc=FBC, first_seen_ms=NOW, landing=None)
+    ids = BrowserIds(fbp=FBP, fbc=FBC, utm={"utm_source": "ig"}, master=kept)
 
     assert enrich.visitor_of(claims, facts, ids, Atlas()) == Visitor(
         address="8.8.8.8",

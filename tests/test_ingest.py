@@ -13,8 +13,10 @@ from gateway.enrich import Place
 from gateway.errors import HitInvalid
 from gateway.hit import Facts, Source
 from gateway.ingest import Ingest, Receipt, Refused
+from gateway.master import Seal
 from gateway.outcome import Outcome
 from gateway.stores.sqlite import SqliteStore
+from gateway.visit import Visits
 
 pytestmark = pytest.mark.anyio
 
@@ -58,11 +60,10 @@ class Install:
         self.woken = 0
         self.ingest = Ingest(
             settings=self.settings,
-            landing_cookie="_landing",
+            visits=Visits(Seal("_k3vq8", b"k" * 32), lambda _below: 7),
             outbox=store,
             locate=lambda address: PLACES.get(address, Place()),
             agents=self.agents,
-            draw=lambda _below: 7,
             on_stored=self._woken,
         )
 

@@ -52,7 +52,7 @@ def test_the_first_open_makes_everything_and_announces_what_is_to_be_seen(
     assert re.fullmatch(r"gwk_[0-9a-f]{8}_[\w-]{32}", made.api_key)
     assert re.fullmatch(r"[0-9a-f]{64}", made.secret)
     assert made.slug_of(only(settings)) == slugs.derived(made.secret)
-    assert re.fullmatch(r"_[a-z][a-z0-9]{4}", made.landing_cookie)
+    assert re.fullmatch(r"_[a-z][a-z0-9]{4}", made.seal.name)
 
 
 def test_the_files_are_the_owners_alone(settings: Settings) -> None:
@@ -105,7 +105,8 @@ def test_two_installs_have_nothing_in_common(settings: Settings, tmp_path: Path)
 
     assert one.secret != two.secret
     assert one.slug_of(only(settings)) != two.slug_of(only(settings))
-    assert one.landing_cookie != two.landing_cookie
+    assert one.seal.name != two.seal.name
+    assert one.seal.key != two.seal.key
     assert one.cli_key != two.cli_key
     assert one.api_key != two.api_key
 
@@ -146,3 +147,4 @@ def test_no_repr_shows_a_secret(settings: Settings) -> None:
     assert made.secret + "" not in shown
     assert made.api_key + "" not in shown
     assert made.cli_key + "" not in shown
+    assert repr(made.seal.key) not in shown

@@ -12,6 +12,7 @@ from gateway.hit import Source
 from gateway.ingest import Ingest, Judged
 from gateway.outcome import Outcome
 from gateway.snippet import Snippet
+from gateway.visit import Visits
 from gateway.web.answer import json_answer
 from gateway.web.request import body_of, facts_of, host_of, origin_host, refusal
 from gateway.wire import PAGE_MAX_BYTES
@@ -24,11 +25,13 @@ class Public:
         self,
         *,
         ingest: Ingest,
+        visits: Visits,
         snippet: Snippet,
         site: Site,
         clock_ms: Callable[[], int],
     ) -> None:
         self._ingest = ingest
+        self._visits = visits
         self._snippet = snippet
         self._site = site
         self._clock_ms = clock_ms
@@ -51,7 +54,8 @@ class Public:
                 headers["Content-Encoding"] = coding
                 body = self._snippet.encoded[coding]
             response = Response(body, headers=headers, media_type="text/javascript")
-        return _with_cookies(response, self._ingest.greet(facts, self._site))
+        visit = self._visits.meet(facts, self._site)
+        return _with_cookies(response, self._visits.greeting(visit))
 
     async def collect(self, request: Request) -> Response:
         """A hit: 204 once everything in it is stored, with one outcome an event in Server-Timing."""
