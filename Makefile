@@ -34,7 +34,7 @@ lint: .venv/.test
 	@PYTHON=$(PYTHON) sh config/setup.sh run
 
 .venv/.test: config/requirements-dev.lock tests/oracles/package-lock.json static/package-lock.json \
-  pyproject.toml config/setup.sh
+  tests/blockers/package-lock.json tests/blockers/unpack.py pyproject.toml config/setup.sh
 	@PYTHON=$(PYTHON) sh config/setup.sh test
 
 lock:

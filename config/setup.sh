@@ -16,6 +16,31 @@ apt_install() {
     as_root env DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends "$@" >/dev/null
 }
 
+# What ad blockers block stands in their lists. Those are other people's and come from packages that carry
+# them: uBlock Origin's from Debian's, checked by apt, AdGuard's from npm's, checked by its hash.
+fetch_lists() {
+    folder=.venv/blockers
+    deb=webext-ublock-origin-chromium
+    adguard=@adguard/dnr-rulesets@3.3.20260320140136
+    if [ -d "$folder/lists" ] && [ "$(cat "$folder/have" 2>/dev/null)" = "$adguard" ]; then return; fi
+    command -v apt-get >/dev/null || { echo "set-up: apt-get is needed to fetch $deb" >&2; exit 1; }
+    echo "set-up: fetching the ad blockers' lists"
+    rm -rf "$folder"
+    mkdir -p "$folder"
+    (
+        cd "$folder"
+        apt-get -qq download "$deb" 2>/dev/null || {
+            as_root apt-get -qq update
+            apt-get -qq download "$deb"
+        }
+        dpkg -x "$deb"_*.deb deb
+        npm pack --silent "$adguard" >/dev/null
+    )
+    .venv/bin/python tests/blockers/unpack.py "$folder"
+    rm -rf "$folder"/deb "$folder"/*.deb "$folder"/*.tgz
+    echo "$adguard" >"$folder/have"
+}
+
 "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || {
     echo "set-up: Python 3.11 or newer is needed; name one with: make PYTHON=python3.12 run" >&2
     exit 1
@@ -37,8 +62,9 @@ if [ "$kind" = test ]; then
     command -v npm >/dev/null || missing="$missing nodejs npm"
     # shellcheck disable=SC2086
     [ -z "$missing" ] || apt_install $missing
-    for folder in tests/oracles static; do
+    for folder in tests/oracles tests/blockers static; do
         npm ci --silent --no-audit --no-fund --prefix "$folder"
     done
+    fetch_lists
 fi
 touch .venv/.run ".venv/.$kind"

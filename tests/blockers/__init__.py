@@ -1,0 +1,1 @@
+"""What ad blockers would block, asked of their own engines with their own lists."""
