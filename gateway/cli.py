@@ -13,9 +13,11 @@ from pathlib import Path
 
 import click
 import httpx2
+import msgspec
 import uvloop
 
-from gateway import __version__, config, install, log, sandbox, server, slugs, snippet
+from gateway import __version__, check, config, install, log, sandbox, server, slugs, snippet
+from gateway.check import Finding, State
 from gateway.config import Settings
 from gateway.errors import GatewayError, SettingsError, StoreError
 from gateway.outcome import WAITING, Outcome
@@ -136,6 +138,28 @@ def rotate(config_file: Path | None, what: str) -> None:
 def run_sandbox(port: int, host: str) -> None:
     """Run the stand-in of Meta's Graph as a server, to test integrations against."""
     sys.exit(sandbox.main(["--port", str(port), "--host", host]))
+
+
+@main.command(name="check")
+@click.option("--send", "with_event", is_flag=True, help="Send a test event to every pixel, too.")
+@_as_json
+@click.pass_obj
+def run_check(config_file: Path | None, with_event: bool, as_json: bool) -> None:
+    """Check settings, store, GeoIP file, Graph version and names; exit 1 when something is wrong."""
+    try:
+        settings = config.from_process(config_file)
+    except SettingsError as error:
+        found = [Finding(about="settings", state=State.WRONG, text=str(error))]
+    else:
+        found = check.look(settings, lambda: _reader(settings).ledger(), server.clock_ms())
+        if with_event:
+            found += asyncio.run(check.send(settings, server.clock_ms()))
+    for one in found:
+        click.echo(msgspec.json.encode(one) if as_json else _finding_line(one))
+    wrong = sum(one.state is State.WRONG for one in found)
+    if wrong:
+        click.echo(f"gateway: wrong: {wrong} of {len(found)} findings", err=True)
+        sys.exit(1)
 
 
 @main.command()
@@ -340,6 +364,15 @@ def _event_line(event: LoggedEvent) -> str:
         *note.warnings,
     ]
     return "  ".join(part for part in parts if part)
+
+
+_STATE_COLOURS = {State.OK: "green", State.NOTE: "yellow", State.WRONG: "red"}
+
+
+def _finding_line(finding: Finding) -> str:
+    state = click.style(f"{finding.state:6}", fg=_STATE_COLOURS[finding.state])
+    do = f"; {finding.do}" if finding.do else ""
+    return f"{state} {finding.about}: {finding.text}{do}"
 
 
 def _dead_line(letter: DeadLetter) -> str:

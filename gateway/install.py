@@ -39,6 +39,11 @@ class Install:
         """The site's public path: the one that is set, or its own by the install's secret."""
         return site.slug or self.slugs.of(self.secret, site.name)
 
+    @property
+    def cookies(self) -> tuple[str, ...]:
+        """The names of the cookies that are this install's alone."""
+        return (self.seal.name,)
+
     def admits(self, password: str) -> bool:
         """Whether a dashboard password is the right one."""
         return hmac.compare_digest(_stretched(password, self.secret), self.admin_hash)
@@ -79,6 +84,19 @@ def open_install(settings: Settings) -> Install:
         admin_hash=admin_hash,
         announced=tuple(announced),
     )
+
+
+def made_install(settings: Settings) -> Install | None:
+    """The install's values when nothing of them is missing; else None, and nothing is made.
+
+    Raises StoreUnwritable.
+    """
+    files = {"secret": None, "api_key": settings.api_key}
+    files["admin_password_hash"] = settings.admin_password
+    kept = all(
+        given is not None or (settings.data_dir / name).exists() for name, given in files.items()
+    )
+    return open_install(settings) if kept else None
 
 
 def _new_api_key() -> str:

@@ -5,7 +5,7 @@ import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from gateway import install
+from gateway import slugs
 
 from .engines import Kind, Request
 
@@ -44,7 +44,7 @@ HEADERS = {
 
 def slugs() -> list[str]:
     """One a secret."""
-    return [install.derived_slug(hashlib.sha256(b"%d" % n).hexdigest()) for n in range(INSTALLS)]
+    return [slugs.derived(hashlib.sha256(b"%d" % n).hexdigest()) for n in range(INSTALLS)]
 
 
 def of_install(slug: str, host: str) -> Iterator[Request]:
@@ -105,3 +105,21 @@ PLANTED = (
     Planted("https://analytics.example.net/k3vq8w2mzp/h", Kind.PING, _EASY),
     Planted("https://connect.facebook.net/en_US/fbevents.js", Kind.SCRIPT, _EVERY),
 )
+
+# First labels of a host of its own that a gateway could have been given.
+PLANTED_LABELS = (
+    "468x60", "ad-server", "ad1", "adblock-detect", "adimages", "adplayer", "ads", "ads1",
+    "adserver", "adserving", "adsrv", "adtrack", "adwolf", "aff-ads", "analytics",
+    "analytics-beacon", "analytics-cdn", "analytics-sdk", "api-analytics", "banner", "beacon",
+    "capi", "capig", "collect", "collector", "countly", "criteo", "data", "elqtrk", "events",
+    "events-collector", "eventtracking", "exoclick", "facebookpixel", "fathom", "floatads",
+    "google-analytics", "gtm", "gtmserver", "hit", "hit-counter", "hitcounter",
+    "insights-collector", "internal-matomo", "load", "log", "logger", "matomo", "meta",
+    "metrics", "metrics-collector", "mtracking", "openedlog", "pagepeel", "piwik",
+    "piwiktracker", "pixel", "pixelcounter", "pixeltracker", "plausible", "posthog", "prebid",
+    "publicidade", "rum", "segment-api", "segment-cdn", "sensorsdata", "server", "sgtm",
+    "shinystat", "showcounter", "smartpixel", "snowplow-collector", "ss", "sst", "stape",
+    "stat", "statcollector", "statcount", "stats", "statstracker", "tag", "tagging", "tr",
+    "track", "trackclick", "tracker", "tracking", "tracking-widget", "trackingtools",
+    "trackjs", "trk", "umami", "videoad", "webanalytics",
+)  # fmt: skip

@@ -5,7 +5,7 @@ own cookie makes up for; it is the one exception. The gate itself is shown to cl
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 import pytest
 
@@ -123,12 +123,11 @@ def rules() -> dict[str, list[Rule]]:
 @pytest.fixture(scope="module")
 def own_cookies(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     """The cookies of twenty installs, as each names them."""
-    names = []
+    names: list[str] = []
     for number in range(20):
         folder = tmp_path_factory.mktemp("install")
         settings = config.load({"GATEWAY_STORE": f"sqlite:///{folder}/{number}/gateway.db"})
-        own = install.open_install(settings)
-        names += [getattr(own, f.name) for f in fields(own) if f.name.endswith("_cookie")]
+        names += install.open_install(settings).cookies
     return names
 
 
