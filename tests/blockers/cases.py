@@ -42,7 +42,7 @@ HEADERS = {
 }
 
 
-def slugs() -> list[str]:
+def paths() -> list[str]:
     """One a secret."""
     return [slugs.derived(hashlib.sha256(b"%d" % n).hexdigest()) for n in range(INSTALLS)]
 

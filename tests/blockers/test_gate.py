@@ -11,7 +11,7 @@ import pytest
 
 from gateway import config, install
 
-from .cases import HEADERS, HOSTS, PLANTED, Planted, of_install, slugs
+from .cases import HEADERS, HOSTS, PLANTED, Planted, of_install, paths
 from .engines import BLOCKERS, EVERY_LIST, Blocker, Kind, Request, text_of
 from .pages import Rule, cookie_rules, scriptlets
 
@@ -59,7 +59,7 @@ def table() -> Iterator[list[str]]:
 @pytest.fixture(scope="module")
 def installs() -> list[Request]:
     return [
-        one for n, slug in enumerate(slugs()) for one in of_install(slug, HOSTS[n % len(HOSTS)])
+        one for n, slug in enumerate(paths()) for one in of_install(slug, HOSTS[n % len(HOSTS)])
     ]
 
 
