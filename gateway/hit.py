@@ -111,6 +111,10 @@ class Hit:
     events: tuple[Sent | Misfit, ...]
     consent: Consent | None = None
     """said for the whole hit, also when it carries no event: a grant or a withdrawal"""
+    silent: bool = False
+    """who sent it cannot say whether the visitor agrees"""
     click: str | None = None
     """an in-app browser's click id"""
     handed: HandOver | None = None
+    told: tuple[tuple[str, str], ...] = ()
+    """names and values of cookies, for a browser that sent none of that name"""

@@ -95,7 +95,7 @@ class Ingest:
         judged = tuple(fate.judged(answers) for fate in fates)
         for one in judged:
             metrics.EVENTS.labels(facts.source, one.outcome).inc()
-        set_cookies = self._visits.answer(visit, sent.consent) if visit else ()
+        set_cookies = self._visits.answer(visit) if visit else ()
         return Receipt(judged=judged, set_cookies=set_cookies)
 
     def _judge(
@@ -107,7 +107,8 @@ class Ingest:
         if isinstance(sent, Misfit):
             unread = Problem(sent.field, sent.error, "")
             return _dropped(sent, pixels, Outcome.INVALID, facts, unread)
-        if refused := consent.refuses(sent.consent, facts, site.consent):
+        said = visit.said if visit else sent.consent
+        if refused := consent.refuses(said, facts, site.consent):
             return _dropped(sent, pixels, refused, facts)
         if found is None:
             return _dropped(sent, pixels, Outcome.INVALID, facts, _OTHER_PIXEL)

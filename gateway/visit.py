@@ -1,7 +1,7 @@
 """Who a browser's request comes from, and the cookies that go back: the same for the script and a hit."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from gateway import consent, cookies, urls
 from gateway.config import Site
@@ -12,7 +12,7 @@ from gateway.master import Seal
 HANDED_MS = 120_000
 """how long a link to another host of the site keeps its ids"""
 
-NO_HIT = Hit(events=())
+NO_HIT = Hit(events=(), silent=True)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,7 +23,10 @@ class Visit:
     site: Site
     scope: Scope
     jar: Jar
+    """as the browser sent it"""
     ids: BrowserIds
+    said: Consent | None
+    """by the hit; where that cannot speak, by the signed cookie, which a withdrawal deletes"""
 
 
 class Visits:
@@ -39,28 +42,30 @@ class Visits:
         jar = cookies.read(facts.cookies, scope, self._seal, facts.now_ms)
         events = [one for one in hit.events if isinstance(one, Sent)]
         pages = [_page_of(one, hit) for one in events] or [Page(url=facts.referer)]
+        earlier = Consent.GRANTED if jar.master and jar.master.granted else None
+        said = earlier if hit.silent else hit.consent
         ids = cookies.resolve(
-            jar,
+            _with_told(jar, hit, scope, self._seal, facts.now_ms),
             pages,
             scope,
             self._seal,
             facts.now_ms,
             self._draw,
             handed=_handed(hit.handed, pages, site, facts.now_ms),
-            granted=hit.consent is Consent.GRANTED,
+            granted=said is Consent.GRANTED,
         )
-        return Visit(facts=facts, site=site, scope=scope, jar=jar, ids=ids)
+        return Visit(facts=facts, site=site, scope=scope, jar=jar, ids=ids, said=said)
 
     def greeting(self, visit: Visit) -> tuple[str, ...]:
         """The Set-Cookie values for who fetched the script: all of them, for their full time."""
-        return self._cookies(visit, said_before(visit), None)
+        return self._cookies(visit, None)
 
-    def answer(self, visit: Visit, said: Consent | None) -> tuple[str, ...]:
+    def answer(self, visit: Visit) -> tuple[str, ...]:
         """The Set-Cookie values for a hit: what the browser has not, or has otherwise."""
-        return self._cookies(visit, said, visit.jar)
+        return self._cookies(visit, visit.jar)
 
-    def _cookies(self, visit: Visit, said: Consent | None, had: Jar | None) -> tuple[str, ...]:
-        facts, policy, scope = visit.facts, visit.site.consent, visit.scope
+    def _cookies(self, visit: Visit, had: Jar | None) -> tuple[str, ...]:
+        facts, policy, scope, said = visit.facts, visit.site.consent, visit.scope, visit.said
         if consent.withdrawn(said, facts, policy):
             sent = {name for name, _ in facts.cookies}
             if sent & {"_fbp", "_fbc", self._seal.name}:
@@ -71,9 +76,14 @@ class Visits:
         return cookies.headers(visit.ids, scope, self._seal, secure=facts.secure, had=had)
 
 
-def said_before(visit: Visit) -> Consent | None:
-    """The grant a request without a word carries in its master cookie, which a withdrawal deletes."""
-    return Consent.GRANTED if visit.jar.master and visit.jar.master.granted else None
+def _with_told(jar: Jar, hit: Hit, scope: Scope, seal: Seal, now_ms: int) -> Jar:
+    """The jar with what the body tells of cookies that are not in it."""
+    told = cookies.read(hit.told, scope, seal, now_ms)
+    has_fbp = jar.fbps or jar.master
+    has_fbc = jar.fbcs or (jar.master and jar.master.fbc)
+    return replace(
+        jar, fbps=jar.fbps if has_fbp else told.fbps, fbcs=jar.fbcs if has_fbc else told.fbcs
+    )
 
 
 def _page_of(sent: Sent, hit: Hit) -> Page:
@@ -92,7 +102,7 @@ def _handed(given: HandOver | None, pages: list[Page], site: Site, now_ms: int) 
     """
     hosts = [urls.host_of(page.referrer) for page in pages]
     known = any(h == own or h.endswith("." + own) for h in hosts for own in site.cross_domain)
-    if given is None or not known or given.made_ms < now_ms - HANDED_MS:
+    if given is None or not known or abs(now_ms - given.made_ms) > HANDED_MS:
         return None
     return Handed(
         made_ms=given.made_ms,

@@ -1,5 +1,6 @@
 """From a request to the disk: which site and pixel an event is for, and what is kept of it."""
 
+import hashlib
 import json
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -608,3 +609,32 @@ async def test_what_an_event_says_of_its_processing_stays(
 
     (body,) = await install.bodies("11111")
     assert limits(body) == expected
+
+
+@pytest.mark.parametrize(
+    ("told", "expected"),
+    [([["LDU"], 1, 1001], (["LDU"], 1, 1001)), ([[]], ([], None, None)), ("?", OF_CALIFORNIA)],
+    ids=["another state", "explicitly not", "rubbish says nothing"],
+)
+async def test_what_a_page_told_fbq_of_data_processing_stays(
+    make: Maker, told: object, expected: tuple[object, object, object]
+) -> None:
+    install = make(f'limited_data_use = "states"\n{ONE_PIXEL}')
+    (site,) = install.settings.sites
+
+    await install.page(site, "https://x.example/", address=CALIFORNIA, limits=told)
+
+    (body,) = await install.bodies("11111")
+    assert limits(body) == expected
+
+
+async def test_a_value_the_page_hashed_is_sent_as_it_is_and_equals_the_raw_one(make: Maker) -> None:
+    install = make(ONE_PIXEL)
+    (site,) = install.settings.sites
+    hashed = hashlib.sha256(b"jo@mail.example").hexdigest()
+
+    for event_id, email in (("e-1", hashed), ("e-2", "Jo@Mail.example ")):
+        await install.page(site, "https://x.example/", event_id, user={"em": email})
+
+    users = [body["user_data"] for body in await install.bodies("11111")]
+    assert [u["em"][0] for u in users if isinstance(u, dict)] == [hashed, hashed]

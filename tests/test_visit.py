@@ -1,7 +1,7 @@
 """Several tabs on one cookie jar: whatever order requests and answers come in, one `_fbp` stays."""
 
 import random
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 
 import pytest
@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from gateway import config, master
 from gateway.config import Site
-from gateway.hit import NO_EXTRAS, Consent, Facts, Hit, Sent, Source
+from gateway.hit import NO_EXTRAS, Consent, Facts, HandOver, Hit, Sent, Source
 from gateway.master import Master, Seal
 from gateway.visit import Visits
 
@@ -35,11 +35,14 @@ def facts(cookies: dict[str, str], now_ms: int, page: str = "", **more: bool) ->
     )
 
 
-def view(page: str, now_ms: int, name: str = "PageView", consent: Consent | None = None) -> Hit:
-    sent = Sent(
+def seen(page: str, now_ms: int, name: str = "PageView") -> Sent:
+    return Sent(
         index=0, name=name, id="1", time_ms=now_ms, url=page, user={}, data={}, extras=NO_EXTRAS
     )
-    return Hit(events=(sent,), consent=consent)
+
+
+def view(page: str, now_ms: int, name: str = "PageView", consent: Consent | None = None) -> Hit:
+    return Hit(events=(seen(page, now_ms, name),), consent=consent)
 
 
 def apply(jar: dict[str, str], lines: tuple[str, ...]) -> None:
@@ -74,7 +77,7 @@ class Browser:
         self.now_ms += 7
         hit = view(self.pages[tab], self.now_ms, name, consent)
         known = self.visits.meet(facts(self.jar, self.now_ms), site(self.policy), hit)
-        self.under_way.append((tab, "hit", self.visits.answer(known, consent)))
+        self.under_way.append((tab, "hit", self.visits.answer(known)))
         return known.ids.fbp
 
     def deliver(self, which: int) -> None:
@@ -217,9 +220,9 @@ def test_a_script_answer_refreshes_what_is_there_and_a_hits_answer_does_not() ->
 
     again = known.greeting(known.meet(facts(jar, NOW + 1, page), site()))
     hit = view(page, NOW + 2)
-    landed = known.answer(known.meet(facts(jar, NOW + 2), site(), hit), None)
+    landed = known.answer(known.meet(facts(jar, NOW + 2), site(), hit))
     apply(jar, landed)
-    later = known.answer(known.meet(facts(jar, NOW + 3), site(), view(page, NOW, "Lead")), None)
+    later = known.answer(known.meet(facts(jar, NOW + 3), site(), view(page, NOW, "Lead")))
 
     assert names(again) == ["_fbp", "_fbc", SEAL.name]
     assert names(landed) == [SEAL.name]  # the landing
@@ -232,7 +235,7 @@ def test_nothing_is_set_ahead_of_a_visit_or_against_an_objection(kind: str) -> N
     met = known.meet(facts({}, NOW, "https://www.example.com/", **{kind: True}), site())
 
     assert known.greeting(met) == ()
-    assert known.answer(met, None) == ()
+    assert known.answer(met) == ()
 
 
 def test_an_objection_deletes_all_three() -> None:
@@ -240,7 +243,8 @@ def test_an_objection_deletes_all_three() -> None:
     jar = {"_fbp": OURS, SEAL.name: sealed(OURS)}
 
     by_signal = known.greeting(known.meet(facts(jar, NOW, gpc=True), site()))
-    by_word = known.answer(known.meet(facts(jar, NOW), site("required")), Consent.DENIED)
+    denial = Hit(events=(), consent=Consent.DENIED)
+    by_word = known.answer(known.meet(facts(jar, NOW), site("required"), denial))
 
     for lines in (by_signal, by_word):
         assert names(lines) == ["_fbp", "_fbc", SEAL.name]
@@ -258,9 +262,104 @@ def test_under_required_the_script_refreshes_who_agreed_once_and_nobody_else() -
     assert known.greeting(known.meet(facts(old, NOW, page), required)) == ()
 
     hit = view(page, NOW, consent=Consent.GRANTED)
-    apply(jar, known.answer(known.meet(facts(jar, NOW), required, hit), Consent.GRANTED))
+    apply(jar, known.answer(known.meet(facts(jar, NOW), required, hit)))
 
     assert names(known.greeting(known.meet(facts(jar, NOW + 1, page), required))) == [
         "_fbp",
         SEAL.name,
     ]
+
+
+# --- handed over from another host of the site ------------------------------------------------
+
+SHARING = replace(site(), cross_domain=("shop.example.net",))
+GIVEN = f"fb.1.{NOW - DAY}.77"
+
+
+def arrival(referrer: str, age_ms: int = 0) -> Hit:
+    sent = replace(seen("https://www.example.com/", NOW), referrer=referrer)
+    return Hit(events=(sent,), handed=HandOver(made_ms=NOW - age_ms, fbp=GIVEN, fbc=""))
+
+
+@pytest.mark.parametrize(
+    ("referrer", "age_ms", "taken"),
+    [
+        ("https://shop.example.net/cart", 0, True),
+        ("https://www.shop.example.net/", 120_000, True),
+        ("https://shop.example.net/", 120_001, False),
+        ("https://shop.example.net/", -120_001, False),
+        ("https://notshop.example.net/", 0, False),
+        ("https://example.net/", 0, False),
+        ("https://evil.example/?https://shop.example.net/", 0, False),
+        ("", 0, False),
+    ],
+)
+def test_ids_are_taken_from_a_link_just_followed_from_a_host_of_the_site(
+    referrer: str, age_ms: int, *, taken: bool
+) -> None:
+    known = visits()
+    for jar in ({}, BEFORE["rubbish"]):
+        met = known.meet(facts(jar, NOW), SHARING, arrival(referrer, age_ms))
+        assert (met.ids.fbp == GIVEN) is taken
+
+
+def test_a_site_without_such_hosts_takes_none() -> None:
+    met = visits().meet(facts({}, NOW), site(), arrival("https://shop.example.net/"))
+
+    assert met.ids.fbp != GIVEN
+
+
+def test_what_the_script_made_on_arrival_gives_way_and_what_was_there_does_not() -> None:
+    known = visits()
+    from_shop = arrival("https://shop.example.net/", age_ms=500)
+    for made_ms, expected in ((NOW - 100, GIVEN), (NOW - 501, None)):
+        jar: dict[str, str] = {}
+        apply(jar, known.greeting(known.meet(facts({}, made_ms), SHARING)))
+        own = jar["_fbp"]
+
+        met = known.meet(facts(jar, NOW), SHARING, from_shop)
+        apply(jar, known.answer(met))
+
+        assert met.ids.fbp == jar["_fbp"] == (expected or own)
+        assert known.meet(facts(jar, NOW + 1), SHARING).ids.fbp == jar["_fbp"]
+
+
+# --- Meta's own mirror -------------------------------------------------------------------------
+
+
+def mirrored(*told: tuple[str, str]) -> Hit:
+    return replace(view("https://www.example.com/", NOW), silent=True, told=told)
+
+
+@pytest.mark.parametrize(
+    ("jar", "expected"),
+    [({}, GIVEN), (BEFORE["both"], OURS), (BEFORE["a master alone"], OURS)],
+    ids=["no cookies", "cookies", "a master"],
+)
+def test_a_body_tells_an_fbp_only_of_a_browser_that_sent_none(
+    jar: dict[str, str], expected: str
+) -> None:
+    met = visits().meet(facts(jar, NOW), site(), mirrored(("_fbp", GIVEN)))
+
+    assert met.ids.fbp == expected
+
+
+def test_what_a_body_told_is_set_because_the_browser_did_not_send_it() -> None:
+    known = visits()
+    click = f"fb.1.{NOW}.A"
+    met = known.meet(facts({"_fbp": OURS}, NOW), site(), mirrored(("_fbp", GIVEN), ("_fbc", click)))
+
+    assert (met.ids.fbp, met.ids.fbc) == (OURS, click)
+    assert names(known.answer(met)) == ["_fbc", SEAL.name]
+
+
+def test_under_required_metas_mirror_speaks_for_who_agreed_before_alone() -> None:
+    known = visits()
+    agreed = Master(fbp=OURS, fbc=None, first_seen_ms=NOW, landing=None, granted=True)
+    jar = {SEAL.name: master.seal(agreed, SEAL.key)}
+
+    assert known.meet(facts(jar, NOW), site("required"), mirrored()).said is Consent.GRANTED
+    for other in ({}, BEFORE["both"]):
+        assert known.meet(facts(other, NOW), site("required"), mirrored()).said is None
+    # The page's own hits say it each time.
+    assert known.meet(facts(jar, NOW), site("required"), view("", NOW)).said is None

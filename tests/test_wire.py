@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway import hit, wire
+from gateway import body, hit, wire
 from gateway.errors import HitInvalid, HitTooLarge
 from gateway.hit import Consent, Facts, Hit, Misfit, Sent, Source
 
@@ -233,7 +233,7 @@ def test_a_page_cannot_set_what_only_a_backend_sets() -> None:
 def test_a_long_url_is_cut() -> None:
     event = page_event({"url": "https://x.example/" + "a" * 9_000, "referrer": "r" * 9_000})
 
-    assert len(event.url) == len(event.referrer) == wire.TEXT_MAX
+    assert len(event.url) == len(event.referrer) == body.TEXT_MAX
 
 
 # --- backends --------------------------------------------------------------------------------
@@ -663,6 +663,98 @@ def test_more_bytes_than_allowed_are_too_large(source: Source, limit: int, text:
     parse(full, source)
     with pytest.raises(HitTooLarge):
         parse(full + b" ", source)
+
+
+# --- what the page says for the whole hit -----------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("limits", "options", "country", "state"),
+    [
+        ([["LDU"], 1, 1000], ["LDU"], 1, 1000),
+        ([["LDU"], 1, 1013], ["LDU"], 1, 1013),
+        ([["LDU"], 0, 0], ["LDU"], 0, 0),
+        ([["LDU"]], ["LDU"], 0, 0),
+        ([[]], [], None, None),
+        ([[], 0, 0], [], None, None),
+    ],
+)
+def test_limits_become_the_data_processing_options_of_every_event(
+    limits: object, options: list[str], country: int | None, state: int | None
+) -> None:
+    event = page_event({"to": 12345}, limits=limits)
+
+    assert event.extras == hit.Extras(
+        pixel_id=12345,
+        data_processing_options=options,
+        data_processing_options_country=country,
+        data_processing_options_state=state,
+    )
+    assert event.warnings == ()
+
+
+@pytest.mark.parametrize(
+    "limits",
+    [
+        *([], "LDU", 5, {}, [["ldu"]], ["LDU"], [["LDU", "LDU"]], [["LDU"], 1], [["LDU"], 1, 999]),
+        *([["LDU"], 1, 1014], [["LDU"], 2, 0], [["LDU"], 0, 1000], [["LDU"], True, 1000]),
+        *([["LDU"], "1", "1000"], [["LDU"], 1, 1000, 5], [[], "x"], [None], [[PLANTED]]),
+    ],
+    ids=repr,
+)
+def test_limits_that_are_none_are_kept_out_with_a_word(limits: object) -> None:
+    event = page_event({}, limits=limits)
+
+    assert event.extras == hit.Extras()
+    assert event.warnings == ("limits: not what fbq takes, kept out",)
+
+
+ODD: tuple[object, ...] = (5, None, ["a"], {})
+
+
+def test_an_in_app_click_is_a_text_or_nothing() -> None:
+    assert page(events=[], click="InApp_1").click == "InApp_1"
+    assert [page(events=[], click=odd).click for odd in ODD] == [None] * 4
+
+
+BASE36 = "midc1z40"  # NOW
+FBP, FBC = f"fb.1.{NOW}.42", f"fb.1.{NOW}.A.b-c"
+
+
+@pytest.mark.parametrize(
+    ("text", "sent", "expected"),
+    [
+        (f"{BASE36}.{FBP}~{FBC}", NOW, hit.HandOver(made_ms=NOW, fbp=FBP, fbc=FBC)),
+        (f"{BASE36}.{FBP}~", NOW, hit.HandOver(made_ms=NOW, fbp=FBP, fbc="")),
+        (f"{BASE36}.{FBP}%7E", NOW, hit.HandOver(made_ms=NOW, fbp=FBP, fbc="")),
+        # A clock an hour ahead, on which three seconds passed.
+        (f"{BASE36}.{FBP}~", NOW + 3000, hit.HandOver(made_ms=NOW - 3000, fbp=FBP, fbc="")),
+        (f"{BASE36}.{FBP}~", None, hit.HandOver(made_ms=NOW, fbp=FBP, fbc="")),
+        (5, NOW, None),
+        (None, NOW, None),
+        ([FBP], NOW, None),
+        ("", NOW, None),
+        ("~", NOW, None),
+        (f"{FBP}~", NOW, None),
+        (f"{BASE36}~{FBP}", NOW, None),
+        (f"{BASE36}.{FBP}", NOW, None),
+        (f"{'z' * 12}.{FBP}~", NOW, None),
+        (f"{BASE36}.{FBP}~{FBC}~", NOW, None),
+    ],
+)
+def test_what_another_host_hands_over(
+    text: object, sent: int | None, expected: hit.HandOver | None
+) -> None:
+    assert page(events=[], sent=sent, **{"from": text}).handed == expected
+
+
+def test_metas_mirror_tells_of_cookies_and_cannot_speak_of_consent() -> None:
+    mirrored = {"event_name": "Lead", "event_id": "1", "fb.fbp": FBP, "fb.clickID": FBC}
+
+    assert parse(mirrored, Source.PAGE).told == (("_fbp", FBP), ("_fbc", FBC))
+    assert parse(mirrored, Source.PAGE).silent
+    assert parse({**mirrored, "fb.fbp": 5, "fb.clickID": None}, Source.PAGE).told == ()
+    assert not page(events=[]).silent
 
 
 # --- whatever comes --------------------------------------------------------------------------
