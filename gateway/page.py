@@ -114,20 +114,21 @@ def _is_place(country: int, state: int) -> bool:
     return (country, state) == (0, 0) or (country == 1 and 1000 <= state <= 1013)
 
 
-_HAND_OVER = re.compile(r"([0-9a-z]{8,9})\.([^~]*)~([^~]*)")
+_HAND_OVER = re.compile(r"(\d{13})((?:~_fb[pc]=[^~]*)+)", re.ASCII)
 
 
 def _hand_over(page: _PageHit, now_ms: int) -> HandOver | None:
-    """`<Unix ms in base 36>.<fbp>~<fbc or nothing>`, as it stood in the link; None for anything else."""
+    """`<Unix ms>~_fbp=…~_fbc=…`, in any order, as it stood in the link; None for anything else."""
     if not isinstance(page.handed, str):
         return None
     found = _HAND_OVER.fullmatch(unquote(page.handed[: body.TEXT_MAX]))
     if not found:
         return None
-    made_ms = int(found[1], 36)
+    made_ms = int(found[1])
+    cookies = dict(pair.split("=", 1) for pair in found[2].split("~")[1:])
     if page.sent is not None:
         made_ms = _by_our_clock(made_ms, page.sent, now_ms)
-    return HandOver(made_ms=made_ms, fbp=found[2], fbc=found[3])
+    return HandOver(made_ms=made_ms, fbp=cookies.get("_fbp", ""), fbc=cookies.get("_fbc", ""))
 
 
 class _Context(msgspec.Struct, frozen=True):

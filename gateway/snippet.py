@@ -34,6 +34,8 @@ def render(site: Site, slug: str, build: str, *, outbound: bool = False) -> Snip
         values["consent"] = "wait"
     if site.consent is Policy.OPT_OUT:
         values["gpc"] = True
+    if site.cross_domain:
+        values["hosts"] = [f".{host}" for host in site.cross_domain]
     if outbound:
         values["outbound"] = True
     source = (BUILT / f"{build}.js").read_text(encoding="utf-8")

@@ -52,6 +52,13 @@ def test_the_settings_are_rendered_in(site: Site, policy: Policy) -> None:
     assert values == {"path": f"/{SLUG}", "name": "px"} | POLICIES[policy]
 
 
+def test_what_is_asked_for_is_rendered_in(site: Site) -> None:
+    shop = replace(site, cross_domain=("shop.example", "b.example"), consent=Policy.OFF)
+    text = snippet.render(shop, SLUG, "full", outbound=True).text.decode()
+
+    assert '"hosts":[".shop.example",".b.example"],"outbound":true}' in text
+
+
 @pytest.mark.parametrize("build", ["core", "default", "full"])
 def test_nothing_is_left_to_render(site: Site, build: str) -> None:
     text = snippet.render(site, SLUG, build).text.decode()

@@ -717,29 +717,31 @@ def test_an_in_app_click_is_a_text_or_nothing() -> None:
     assert [page(events=[], click=odd).click for odd in ODD] == [None] * 4
 
 
-BASE36 = "midc1z40"  # NOW
 FBP, FBC = f"fb.1.{NOW}.42", f"fb.1.{NOW}.A.b-c"
+ONLY_FBP = hit.HandOver(made_ms=NOW, fbp=FBP, fbc="")
 
 
 @pytest.mark.parametrize(
     ("text", "sent", "expected"),
     [
-        (f"{BASE36}.{FBP}~{FBC}", NOW, hit.HandOver(made_ms=NOW, fbp=FBP, fbc=FBC)),
-        (f"{BASE36}.{FBP}~", NOW, hit.HandOver(made_ms=NOW, fbp=FBP, fbc="")),
-        (f"{BASE36}.{FBP}%7E", NOW, hit.HandOver(made_ms=NOW, fbp=FBP, fbc="")),
+        (f"{NOW}~_fbp={FBP}~_fbc={FBC}", NOW, hit.HandOver(made_ms=NOW, fbp=FBP, fbc=FBC)),
+        (f"{NOW}~_fbc={FBC}~_fbp={FBP}", NOW, hit.HandOver(made_ms=NOW, fbp=FBP, fbc=FBC)),
+        (f"{NOW}~_fbc={FBC}", NOW, hit.HandOver(made_ms=NOW, fbp="", fbc=FBC)),
+        (f"{NOW}~_fbp={FBP}", NOW, ONLY_FBP),
+        (f"{NOW}%7E_fbp%3D{FBP}", NOW, ONLY_FBP),
         # A clock an hour ahead, on which three seconds passed.
-        (f"{BASE36}.{FBP}~", NOW + 3000, hit.HandOver(made_ms=NOW - 3000, fbp=FBP, fbc="")),
-        (f"{BASE36}.{FBP}~", None, hit.HandOver(made_ms=NOW, fbp=FBP, fbc="")),
+        (f"{NOW}~_fbp={FBP}", NOW + 3000, hit.HandOver(made_ms=NOW - 3000, fbp=FBP, fbc="")),
+        (f"{NOW}~_fbp={FBP}", None, ONLY_FBP),
         (5, NOW, None),
         (None, NOW, None),
         ([FBP], NOW, None),
         ("", NOW, None),
         ("~", NOW, None),
-        (f"{FBP}~", NOW, None),
-        (f"{BASE36}~{FBP}", NOW, None),
-        (f"{BASE36}.{FBP}", NOW, None),
-        (f"{'z' * 12}.{FBP}~", NOW, None),
-        (f"{BASE36}.{FBP}~{FBC}~", NOW, None),
+        (f"{NOW}~", NOW, None),
+        (f"{NOW}~{FBP}", NOW, None),
+        (f"{FBP}~_fbp={FBP}", NOW, None),
+        (f"{'9' * 15}~_fbp={FBP}", NOW, None),
+        (f"{NOW}~_fbp={FBP}~_ga=1", NOW, None),
     ],
 )
 def test_what_another_host_hands_over(
