@@ -68,3 +68,10 @@ def strict(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
 def outward(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
     """Counts links to other sites."""
     yield from _gateway(tmp_path_factory, "opt-out", GATEWAY_OUTBOUND_LINKS="true")
+
+
+@pytest.fixture(scope="session")
+def crossing(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
+    """Two hosts are one site."""
+    hosts = "shop.example,checkout.example"
+    yield from _gateway(tmp_path_factory, "opt-out", GATEWAY_CROSS_DOMAIN=hosts)
