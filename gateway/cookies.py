@@ -17,7 +17,8 @@ answer sets a cookie only where the browser did not send that very value, and a 
 its script has come, so it always sends an `_fbp` of ours, which is the one that counts. What such
 an answer may still bring, late, is a master with a landing and the `_fbp` of its own tab. That is
 why a readable `_fbp` of ours goes before the master: the next hit puts the master right instead of
-the master turning `_fbp` back. Hits that are first at the same time settle the same way.
+the master turning `_fbp` back. Hits that are first at the same time settle the same way. (`me`, which
+a page seldom asks for, counts as a script here.)
 """
 
 import re

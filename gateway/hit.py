@@ -42,6 +42,8 @@ class Facts:
     origin: str | None = None
     """host of the page by the Origin header"""
     referer: str = ""
+    languages: str = ""
+    """the Accept-Language header"""
     prefetch: bool = False
     """fetched ahead of a visit that may never come"""
 

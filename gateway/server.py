@@ -133,7 +133,7 @@ async def _run(
             on_revived=wake,
             clock_ms=clock_ms,
         )
-        paths = _paths(settings, own, ingest, visits)
+        paths = _paths(settings, own, ingest, visits, locate)
         servers = (
             _server(_public_app(settings, own, ingest, paths), settings.trusted_proxies),
             _server(app.operator_app(operator)),
@@ -186,11 +186,24 @@ def _trouble(workers: Mapping[str, Worker]) -> list[str]:
     return [*said, *(f"Meta says of the Graph version: {text}" for text in sorted(warnings))]
 
 
-def _paths(settings: Settings, own: Install, ingest: Ingest, visits: Visits) -> Paths:
+def _paths(
+    settings: Settings,
+    own: Install,
+    ingest: Ingest,
+    visits: Visits,
+    locate: Callable[[str], Place],
+) -> Paths:
     def make(site: Site, slug: str) -> Public:
         outbound = settings.outbound_links
         script = snippet.render(site, slug, settings.snippet, outbound=outbound)
-        return Public(ingest=ingest, visits=visits, snippet=script, site=site, clock_ms=clock_ms)
+        return Public(
+            ingest=ingest,
+            visits=visits,
+            locate=locate,
+            snippet=script,
+            site=site,
+            clock_ms=clock_ms,
+        )
 
     return Paths(settings=settings, install=own, make=make, clock_ms=clock_ms)
 

@@ -28,6 +28,11 @@ class Visit:
     said: Consent | None
     """by the hit; where that cannot speak, by the signed cookie, which a withdrawal deletes"""
 
+    @property
+    def may_be_known(self) -> bool:
+        """Whether the visitor lets themselves be followed."""
+        return consent.refuses(self.said, self.facts, self.site.consent) is None
+
 
 class Visits:
     """Knows browsers again, for every site of the install."""
@@ -56,8 +61,12 @@ class Visits:
         )
         return Visit(facts=facts, site=site, scope=scope, jar=jar, ids=ids, said=said)
 
+    def new_id(self) -> str:
+        """An event id nobody else has."""
+        return f"{self._draw(2**128):032x}"
+
     def greeting(self, visit: Visit) -> tuple[str, ...]:
-        """The Set-Cookie values for who fetched the script: all of them, for their full time."""
+        """The Set-Cookie values for a request without events: all of them, for their full time."""
         return self._cookies(visit, None)
 
     def answer(self, visit: Visit) -> tuple[str, ...]:
@@ -71,7 +80,7 @@ class Visits:
             if sent & {"_fbp", "_fbc", self._seal.name}:
                 return cookies.deletions(scope, self._seal, secure=facts.secure)
             return ()
-        if facts.prefetch or consent.refuses(said, facts, policy):
+        if facts.prefetch or not visit.may_be_known:
             return ()
         return cookies.headers(visit.ids, scope, self._seal, secure=facts.secure, had=had)
 

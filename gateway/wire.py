@@ -14,6 +14,7 @@ import msgspec
 from gateway import body, page
 from gateway.errors import HitInvalid, HitTooLarge
 from gateway.hit import Consent, Extras, Facts, Hit, Misfit, Sent, Source
+from gateway.pixeldata import FbPixelData
 
 PAGE_MAX_BYTES = 64 * 1024
 BACKEND_MAX_BYTES = 2 * 1024 * 1024
@@ -38,28 +39,6 @@ def parse(raw: bytes, facts: Facts) -> Hit:
             return _parse_backend(raw, facts.now_ms, BACKEND_MAX_BYTES)
         case Source.GRAPH:
             return _parse_backend(raw, facts.now_ms, GRAPH_MAX_BYTES)
-
-
-class FbPixelData(msgspec.Struct, frozen=True):
-    """What a page hands to its backend along with a sign-up (interface 3.2)."""
-
-    fbp: str | None = None
-    fbc: str | None = None
-    ip: str | None = None
-    userAgent: str | None = None
-    country: str | None = None
-    city: str | None = None
-    region: str | None = None
-    currency: str | None = None
-    language: str | None = None
-    referrer: str | None = None
-    landingPage: str | None = None
-    utmSource: str | None = None
-    utmMedium: str | None = None
-    utmCampaign: str | None = None
-    utmContent: str | None = None
-    utmTerm: str | None = None
-    eventId: str | None = None
 
 
 class _BackendEvent(Extras, frozen=True, kw_only=True):

@@ -33,6 +33,7 @@ def public_app(find: Callable[[str], Public | None], backend: Backend, graph: Gr
             Route("/v{major:int}.{minor:int}/{pixel_id}/events", graph.events, methods=["POST"]),
             Route("/healthz", _healthz, methods=["GET"]),
             Route("/{slug}", below(Public.script), methods=["GET"]),
+            Route("/{slug}/me", below(Public.me), methods=["GET"]),
             Route("/{slug}/h", below(Public.collect), methods=["POST"]),
             # Where Meta's own script mirrors to when it is told to (OpenBridge).
             Route("/{slug}/events", below(Public.collect), methods=["POST"]),

@@ -6,7 +6,9 @@ from collections.abc import Callable, Iterable
 from starlette.requests import Request
 from starlette.responses import Response
 
+from gateway import pixeldata
 from gateway.config import Site
+from gateway.enrich import Place
 from gateway.errors import HitInvalid, StoreError
 from gateway.hit import Source
 from gateway.ingest import Ingest, Judged
@@ -26,12 +28,14 @@ class Public:
         *,
         ingest: Ingest,
         visits: Visits,
+        locate: Callable[[str], Place],
         snippet: Snippet,
         site: Site,
         clock_ms: Callable[[], int],
     ) -> None:
         self._ingest = ingest
         self._visits = visits
+        self._locate = locate
         self._snippet = snippet
         self._site = site
         self._clock_ms = clock_ms
@@ -76,6 +80,17 @@ class Public:
         else:
             response = Response(status_code=204, headers=headers)
         return _with_cookies(response, receipt.set_cookies)
+
+    async def me(self, request: Request) -> Response:
+        """The visitor's own fbPixelData; an event id and nothing else for who does not want it."""
+        visit = self._visits.meet(facts_of(request, Source.PAGE, self._clock_ms()), self._site)
+        event_id = self._visits.new_id()
+        content: object = {"eventId": event_id}
+        if visit.may_be_known:
+            place = self._locate(visit.facts.address)
+            content = pixeldata.of(visit.facts, visit.ids, place, event_id)
+        response = json_answer(content, headers=self._cors(request))
+        return _with_cookies(response, self._visits.greeting(visit))
 
     def _cors(self, request: Request) -> dict[str, str]:
         """Pages of this site may read the answer from a sibling host; nobody else is told anything."""

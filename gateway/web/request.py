@@ -7,6 +7,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from gateway import metrics
+from gateway.body import TEXT_MAX
 from gateway.errors import HitInvalid, HitTooLarge, StoreError
 from gateway.hit import Facts, Source
 from gateway.web.answer import json_answer
@@ -27,7 +28,8 @@ def facts_of(request: Request, source: Source, now_ms: int) -> Facts:
         cookies=cookie_pairs(headers.getlist("cookie")),
         gpc=headers.get("sec-gpc", "").strip() == "1",
         origin=origin_host(headers.get("origin")),
-        referer=headers.get("referer", ""),
+        referer=headers.get("referer", "")[:TEXT_MAX],
+        languages=headers.get("accept-language", ""),
         prefetch="prefetch" in headers.get("sec-purpose", ""),
     )
 
