@@ -120,7 +120,9 @@ def _store(settings: Settings, ledger: Callable[[], Sequence[LedgerLine]]) -> Fi
         text = f"{settings.store_path} can be read, but not written by this user"
         return Finding(about="store", state=State.WRONG, text=text, do="run as the gateway's user")
     pending, dead = sum(line.pending for line in lines), sum(line.dead for line in lines)
-    text = f"{settings.store_path}{owner}: {pending} pending, {dead} dead"
+    # The address of a shared store may hold its password.
+    store = settings.store_path if embedded else "shared"
+    text = f"{store}{owner}: {pending} pending, {dead} dead"
     return Finding(about="store", state=State.NOTE if dead else State.OK, text=text)
 
 
