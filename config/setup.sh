@@ -60,6 +60,12 @@ if [ "$kind" = test ]; then
     command -v chromium >/dev/null || command -v chromium-browser >/dev/null || missing=chromium
     # Meta's own library in the page's language is an oracle for the hashes.
     command -v npm >/dev/null || missing="$missing nodejs npm"
+    # Visitors of the labs: Firefox with a blocker, and WebKit with Safari's tracking prevention.
+    command -v firefox-esr >/dev/null || missing="$missing firefox-esr"
+    [ -d /usr/share/doc/webext-ublock-origin-firefox ] || missing="$missing webext-ublock-origin-firefox"
+    command -v WebKitWebDriver >/dev/null || missing="$missing webkit2gtk-driver"
+    command -v xvfb-run >/dev/null && command -v xauth >/dev/null || missing="$missing xvfb xauth"
+    command -v openssl >/dev/null || missing="$missing openssl"
     # shellcheck disable=SC2086
     [ -z "$missing" ] || apt_install $missing
     for folder in tests/oracles tests/blockers static; do

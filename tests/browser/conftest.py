@@ -7,6 +7,7 @@ from e2e.browser import Site, chromium
 from e2e.harness import CHROME, Gateway
 from playwright.sync_api import Browser, BrowserContext
 
+from .front import Front
 from .lab import Meta
 
 
@@ -75,3 +76,19 @@ def crossing(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
     """Two hosts are one site."""
     hosts = "shop.example,checkout.example"
     yield from _gateway(tmp_path_factory, "opt-out", GATEWAY_CROSS_DOMAIN=hosts)
+
+
+@pytest.fixture(scope="session")
+def _front(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Front]:
+    env = {"GATEWAY_SANDBOX": "true", "GATEWAY_TRUSTED_PROXIES": "127.0.0.1"}
+    folder = tmp_path_factory.mktemp("front")
+    with Gateway(folder / "gateway", env) as gateway, Front(gateway.start(), folder) as served:
+        yield served
+
+
+@pytest.fixture
+def front(_front: Front) -> Front:
+    """The shop at its own name, with no page and nothing recorded yet."""
+    _front.documents.clear()
+    _front.asked.clear()
+    return _front
