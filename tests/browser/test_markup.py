@@ -101,7 +101,7 @@ def test_px_data_is_what_a_backend_expects_key_for_key(
     assert answer.status_code == 202
     assert answer.json()["events"][0]["event_id"] == data["eventId"]
     event = arrived(gateway, visitor, "CompleteRegistration", data["eventId"])
-    assert {"em", "fbp", "fbc", "client_user_agent", "client_ip_address"} <= set(event.user_data)
+    assert {"em", "fbp", "fbc", "client_user_agent"} <= set(event.user_data)
 
 
 def test_a_form_carries_the_data_to_the_backend_and_shares_its_id(
