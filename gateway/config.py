@@ -63,6 +63,7 @@ class Settings:
     admin_password: Secret | None
     browser_events: frozenset[str] | None
     snippet: str
+    noscript: bool
     outbound_links: bool
     limited_data_use: str
     hash_alternates: bool

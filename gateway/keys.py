@@ -209,6 +209,8 @@ KEYS = (
         about="Event names a browser may send. Set it to leave Purchase to the backend alone. Absent: all."),
     Key(name="snippet", read=_choice("full", "default", "core"), default="full",
         about="What the page loads. default (0.5 kB less): without data-px attributes, hashing in the page and links between hosts. core: only px() and page views."),
+    Key(name="noscript", read=_flag, default=False,
+        about="true answers an image that counts a page view where no script runs. Never where consent is required."),
     Key(name="outbound_links", read=_flag, default=False,
         about="true counts clicks on links to other sites as OutboundClick."),
     Key(name="default_country", read=_country, default=None, example="DE",

@@ -1,6 +1,8 @@
 """What pages send: the snippet's hits, and what Meta's own script mirrors by itself."""
 
+import contextlib
 import re
+from base64 import urlsafe_b64decode
 from collections.abc import Mapping
 from dataclasses import dataclass
 from urllib.parse import parse_qsl, unquote
@@ -129,6 +131,22 @@ def _hand_over(page: _PageHit, now_ms: int) -> HandOver | None:
     if page.sent is not None:
         made_ms = _by_our_clock(made_ms, page.sent, now_ms)
     return HandOver(made_ms=made_ms, fbp=cookies.get("_fbp", ""), fbc=cookies.get("_fbc", ""))
+
+
+class _Image(msgspec.Struct, frozen=True):
+    e: str
+
+
+def of_image(query: str, url: str, event_id: str) -> bytes:
+    """The hit an image stands for where no script runs: a page view of the page that shows it.
+
+    `query`: nothing that matters, or base64url of `{"e": name}`; no blocker can read names there.
+    """
+    name = "PageView"
+    with contextlib.suppress(ValueError, msgspec.DecodeError):
+        raw = urlsafe_b64decode(query + "=" * (-len(query) % 4))
+        name = msgspec.json.decode(raw, type=_Image).e
+    return msgspec.json.encode({"events": [{"name": name, "id": event_id, "url": url}]})
 
 
 class _Context(msgspec.Struct, frozen=True):

@@ -202,6 +202,7 @@ def _paths(
             locate=locate,
             snippet=script,
             site=site,
+            noscript=settings.noscript,
             clock_ms=clock_ms,
         )
 

@@ -660,6 +660,7 @@ BAD: list[tuple[str, list[str]]] = [
     ("cross_domain", ["5", "'https://x.example'", "'x.example/a'", "[5]", "{}"]),
     ("consent", ["'yes'", "true", "[]", "''"]),
     ("browser_events", ["5", "[5]", "{}"]),
+    ("noscript", ["'maybe'", "2", "[]"]),
     ("outbound_links", ["'maybe'", "2", "[]"]),
     ("snippet", ["'tiny'", "'FULL'", "1"]),
     ("default_country", ["'XX'", "'Germany'", "49", "[]"]),

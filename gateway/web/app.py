@@ -32,6 +32,7 @@ def public_app(find: Callable[[str], Public | None], backend: Backend, graph: Gr
             Route("/v1/events", backend.events, methods=["POST"]),
             Route("/v{major:int}.{minor:int}/{pixel_id}/events", graph.events, methods=["POST"]),
             Route("/healthz", _healthz, methods=["GET"]),
+            Route("/{slug}.gif", below(Public.image), methods=["GET"]),
             Route("/{slug}", below(Public.script), methods=["GET"]),
             Route("/{slug}/me", below(Public.me), methods=["GET"]),
             Route("/{slug}/h", below(Public.collect), methods=["POST"]),

@@ -6,12 +6,12 @@ from collections.abc import Callable, Iterable
 from starlette.requests import Request
 from starlette.responses import Response
 
-from gateway import pixeldata
+from gateway import page, pixeldata
 from gateway.config import Site
 from gateway.enrich import Place
 from gateway.errors import HitInvalid, StoreError
 from gateway.hit import Source
-from gateway.ingest import Ingest, Judged
+from gateway.ingest import Ingest, Judged, Receipt
 from gateway.outcome import Outcome
 from gateway.snippet import Snippet
 from gateway.visit import Visits
@@ -31,6 +31,7 @@ class Public:
         locate: Callable[[str], Place],
         snippet: Snippet,
         site: Site,
+        noscript: bool,
         clock_ms: Callable[[], int],
     ) -> None:
         self._ingest = ingest
@@ -38,6 +39,7 @@ class Public:
         self._locate = locate
         self._snippet = snippet
         self._site = site
+        self._noscript = noscript
         self._clock_ms = clock_ms
 
     async def script(self, request: Request) -> Response:
@@ -71,10 +73,7 @@ class Public:
             )
         except (HitInvalid, StoreError) as error:
             return refusal(error, Source.PAGE, cors)
-        timing = ", ".join(f"outcome;desc={judged.outcome}" for judged in receipt.judged)
-        headers = {"Cache-Control": "no-store", **cors} | (
-            {"Server-Timing": timing} if timing else {}
-        )
+        headers = {"Cache-Control": "no-store", **cors, **_timing(receipt)}
         if receipt.judged and all(j.outcome is Outcome.INVALID for j in receipt.judged):
             response = json_answer({"errors": _errors(receipt.judged)}, 400, headers)
         else:
@@ -92,6 +91,22 @@ class Public:
         response = json_answer(content, headers=self._cors(request))
         return _with_cookies(response, self._visits.greeting(visit))
 
+    async def image(self, request: Request) -> Response:
+        """A transparent pixel that counts a page view where no script runs, when that is wanted."""
+        if not self._noscript:
+            return Response(status_code=404)
+        facts = facts_of(request, Source.PAGE, self._clock_ms())
+        headers = {"Cache-Control": "no-store"}
+        if facts.prefetch:
+            return Response(_GIF, headers=headers, media_type="image/gif")
+        body = page.of_image(request.url.query, facts.referer, self._visits.new_id())
+        try:
+            receipt = await self._ingest.accept(body, facts, self._site)
+        except (HitInvalid, StoreError) as error:
+            return refusal(error, Source.PAGE)
+        response = Response(_GIF, headers=headers | _timing(receipt), media_type="image/gif")
+        return _with_cookies(response, receipt.set_cookies)
+
     def _cors(self, request: Request) -> dict[str, str]:
         """Pages of this site may read the answer from a sibling host; nobody else is told anything."""
         origin = request.headers.get("origin")
@@ -106,6 +121,19 @@ class Public:
             "Timing-Allow-Origin": origin,
             "Vary": "Origin",
         }
+
+
+# One transparent pixel.
+_GIF = (
+    b"GIF89a\x01\x00\x01\x00\x80\x00\x00\x00\x00\x00\x00\x00\x00!\xf9\x04\x01\x00\x00\x00\x00"
+    b",\x00\x00\x00\x00\x01\x00\x01\x00\x00\x02\x02D\x01\x00;"
+)
+
+
+def _timing(receipt: Receipt) -> dict[str, str]:
+    """One outcome an event, where the browser's network panel shows it."""
+    said = ", ".join(f"outcome;desc={judged.outcome}" for judged in receipt.judged)
+    return {"Server-Timing": said} if said else {}
 
 
 def _coding(accepted: str, offered: Iterable[str]) -> str | None:
