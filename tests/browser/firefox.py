@@ -87,6 +87,10 @@ class Firefox:
         """Open a page, and wait for its load event."""
         self.ask("WebDriver:Navigate", url=url)
 
+    def reload(self) -> None:
+        """As the visitor would, and wait for the load event."""
+        self.ask("WebDriver:Refresh")
+
     def run(self, script: str) -> object:
         """What `script` returns; a promise is waited for."""
         return self.ask("WebDriver:ExecuteScript", script=script, args=[], sandbox=None)

@@ -40,20 +40,19 @@ WALK = [
 
 
 def test_every_navigation_is_one_page_view(firefox: Firefox, shop: Front) -> None:
-    firefox.go(shop.url)
-    paths = ["/"]
-    rows = [["load", 1]]
+    paths: list[str] = []
+    rows: list[list[object]] = []
 
-    def counted(step: str) -> None:
-        wait_until(lambda: len(shop.sent) >= len(paths), what=f"a view after {step}")
-
-    counted("load")
-    for step, path in WALK:
-        firefox.run(step)
-        rows.append([step, int(bool(path))])
+    def counted(step: str, path: str | None) -> None:
+        before = len(shop.sent)
+        firefox.go(shop.url) if step == "load" else firefox.run(step)
         if path:
             paths.append(path)
-            counted(step)
+        wait_until(lambda: len(shop.sent) >= len(paths), what=f"a view after {step}")
+        rows.append([step, len(shop.sent) - before])
+
+    for step, path in [("load", "/"), *WALK]:
+        counted(step, path)
     rest()
     table("Page views by navigation (Firefox)", ["step", "views"], rows)
 
@@ -67,7 +66,7 @@ def test_coming_back_by_the_cache_and_a_reload_are_views(firefox: Firefox, shop:
     firefox.run("history.back()")
     wait_until(lambda: firefox.run("return window.restored"), what="the page comes from the cache")
     wait_until(lambda: len(shop.sent) == 2, what="the second view")
-    firefox.go(shop.url)
+    firefox.reload()
     wait_until(lambda: len(shop.sent) == 3, what="the view of the reload")
     rest()
 
