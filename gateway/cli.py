@@ -20,6 +20,7 @@ from gateway import __version__, check, config, install, log, sandbox, server, s
 from gateway.check import Finding, State
 from gateway.config import Settings
 from gateway.errors import GatewayError, SettingsError, StoreError
+from gateway.install import Install
 from gateway.outcome import WAITING, Outcome
 from gateway.secret import Secret
 from gateway.stores import DeadLetter, LedgerLine, LoggedEvent
@@ -81,6 +82,14 @@ def serve(
         runner.run(server.serve(settings, lambda text: print(text, flush=True)))
 
 
+def _open_install(settings: Settings) -> Install:
+    """The install's values. What is made for it now is shown now, as nobody shows it later."""
+    own = install.open_install(settings)
+    for what, value in own.announced:
+        click.echo(f"{what}, shown this once: {value}", err=True)
+    return own
+
+
 @main.command(name="snippet")
 @click.option("--site", help="Host of the site, for a tag with its full address.")
 @click.option(
@@ -94,7 +103,7 @@ def serve(
 def print_snippet(config_file: Path | None, site: str | None, target: str) -> None:
     """Print the tag for the pages, or the front server's route to the gateway."""
     settings = config.from_process(config_file)
-    own = install.open_install(settings)
+    own = _open_install(settings)
     named = [s for s in settings.sites if site in s.hosts]
     chosen = named or ([] if site and len(settings.sites) > 1 else settings.sites)
     if not chosen:
@@ -117,7 +126,7 @@ def rotate(config_file: Path | None, what: str) -> None:
     A running gateway answers at the new path within seconds. Route it, then change the tag.
     """
     settings = config.from_process(config_file)
-    own = install.open_install(settings)
+    own = _open_install(settings)
     by_hand = [site.slug for site in settings.sites if site.slug]
     if by_hand:
         raise SettingsError(
@@ -176,7 +185,7 @@ def run_check(config_file: Path | None, with_event: bool, as_json: bool) -> None
 def send(config_file: Path | None, /, event: str, **given: str | float | None) -> None:
     """Post one event through the backend API of the running gateway."""
     settings = config.from_process(config_file)
-    own = install.open_install(settings)
+    own = _open_install(settings)
     user = {k: given[k] for k in ("email", "phone", "external_id") if given[k] is not None}
     custom = {k: given[k] for k in ("value", "currency") if given[k] is not None}
     body: dict[str, object] = {"event_name": event, "user_data": user, "custom_data": custom}
@@ -310,7 +319,7 @@ def _change(
     """Through the gateway when one runs, since only it may write; else on the store itself."""
     if banner_of(settings.store_path) is None:
         return asyncio.run(_opened(settings, directly))
-    own = install.open_install(settings)
+    own = _open_install(settings)
     response = _ask(settings, "operator", "POST", path, own.cli_key, {"refs": refs})
     if response.status_code != 200:
         raise StoreError(f"the running gateway refused: HTTP {response.status_code}")

@@ -40,3 +40,13 @@ def test_a_path_set_by_hand_is_not_rotated(tmp_path: Path) -> None:
 
     assert said.returncode == 1
     assert "slug: k3vq8w2mzp is set by hand" in said.stderr
+
+
+def test_what_a_command_makes_before_the_first_start_is_shown(tmp_path: Path) -> None:
+    gateway = Gateway(tmp_path, {"GATEWAY_SANDBOX": "true"})
+    first, second = gateway.cli("snippet"), gateway.cli("snippet")
+
+    assert "dashboard password, shown this once: " in first.stderr
+    assert f"backend API key, shown this once: {gateway.api_key}" in first.stderr
+    assert first.stdout == second.stdout
+    assert second.stderr == ""
