@@ -6,6 +6,7 @@ import json
 import logging
 import os
 import random
+import resource
 import secrets
 import signal
 import socket
@@ -30,7 +31,7 @@ from gateway.sandbox import Sandbox
 from gateway.sender import Sender
 from gateway.stores.sqlite import SqliteStore, banner_of
 from gateway.visit import Visits
-from gateway.web import app
+from gateway.web import app, guard
 from gateway.web.backend import Backend
 from gateway.web.graph import Graph
 from gateway.web.operator import Operator
@@ -43,6 +44,9 @@ LOCK_WAIT_S = 30.0
 """how long a restart waits for the process before it"""
 BACKLOG = 2048
 """connections that may wait to be taken, as many as uvicorn allows"""
+OPERATOR_CONNECTIONS = 64
+FILES = OPERATOR_CONNECTIONS + 128
+"""descriptors for everything but the connections of visitors"""
 GRACE_S = 15
 """how long requests that are under way may take once the process is told to stop"""
 
@@ -135,8 +139,8 @@ async def _run(
         )
         paths = _paths(settings, own, ingest, visits)
         servers = (
-            _server(_public_app(settings, own, ingest, paths), settings.trusted_proxies),
-            _server(app.operator_app(operator)),
+            _server(_public_app(settings, own, ingest, paths), _connections(), settings.trusted_proxies),
+            _server(app.operator_app(operator), OPERATOR_CONNECTIONS),
         )
         reloads = Reloads(settings, workers, paths.refresh)
         _on_signals(stopping, servers, reloads)
@@ -260,11 +264,11 @@ class _Server(uvicorn.Server):
         yield
 
 
-def _server(application: Starlette, trusted: tuple[str, ...] = ()) -> _Server:
+def _server(application: Starlette, connections: int, trusted: tuple[str, ...] = ()) -> _Server:
     return _Server(
         uvicorn.Config(
             application,
-            http="httptools",
+            http=guard.guarded(guard.Limits(connections=connections), trusted),
             ws="none",
             lifespan="off",
             log_config=None,
@@ -277,6 +281,16 @@ def _server(application: Starlette, trusted: tuple[str, ...] = ()) -> _Server:
             timeout_graceful_shutdown=GRACE_S,
         )
     )
+
+
+def _connections() -> int:
+    """As many as the guard has room for, or as the system lets this process have."""
+    wanted = guard.Limits().connections + FILES
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+    if soft != resource.RLIM_INFINITY and soft < most:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+    return max(most - FILES, 1)
 
 
 def _mapped(networks: Iterable[str]) -> Iterator[str]:

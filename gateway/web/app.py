@@ -4,7 +4,7 @@ from collections.abc import Awaitable, Callable
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
 
@@ -75,9 +75,14 @@ async def _failed(_request: Request, _error: Exception) -> Response:
     return Response(status_code=500)
 
 
+async def _gone(_request: Request, _error: Exception) -> Response:
+    return Response(status_code=400)  # to nobody: whoever asked hung up within the body
+
+
 _EMPTY: dict[int | type[Exception], Callable[[Request, Exception], Awaitable[Response]]] = {
     404: _nothing,
     405: _nothing,
     HTTPException: _nothing,
+    ClientDisconnect: _gone,
     500: _failed,
 }

@@ -394,7 +394,7 @@ def test_what_graph_refuses_a_whole_request_for_is_refused_or_put_right_here(
         (b"Cookie: _fbp=fb.1.1764000000000.1%0d%0aSet-Cookie:%20evil=1",),
         (b"Cookie: _fbc=fb.1.1764000000000.a%0d%0aEvil:%201; _fbp=fb.1.0.0",),
         (b"User-Agent: \xff\xfe",),
-        (b"User-Agent: " + b"x" * 20_000,),
+        (b"User-Agent: " + b"x" * 15_000,),
         (b"Origin: http://[x", b"Referer: http://[x"),
         (b"Origin: http://\xe9.example.com", b"Referer: \xff"),
         (b"X-Forwarded-For: \xff, , ,,", b"X-Forwarded-Proto: \xff"),
@@ -434,6 +434,34 @@ def test_headers_that_are_not_http_are_refused(gateway: Witness, line: bytes) ->
     answer = gateway.raw_hit(line)
     assert answer.startswith(b"HTTP/1.1 400")
     assert b"evil" not in answer
+
+
+@pytest.mark.parametrize(
+    ("line", "status"),
+    [
+        (b"Host: other.example.com", 400),
+        (b"Cookie: " + b"x" * 20_000, 431),
+        (b"A: b\r\n" * 64 + b"A: b", 431),
+    ],
+    ids=["two-hosts", "bytes", "fields"],
+)
+def test_heads_beyond_the_guard_s_limits_are_refused_on_both_faces(
+    gateway: Witness, line: bytes, status: int
+) -> None:
+    assert gateway.raw_hit(line).startswith(b"HTTP/1.1 %d " % status)
+    request = b"GET /livez HTTP/1.1\r\nHost: x\r\n%b\r\n\r\n" % line
+    assert gateway.raw(request, gateway.admin_url).startswith(b"HTTP/1.1 %d " % status)
+
+
+def test_who_hangs_up_within_a_body_leaves_no_trace(gateway: Witness) -> None:
+    head = f"POST /{gateway.slug}/h HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n"
+    host, _, port = gateway.url.removeprefix("http://").rpartition(":")
+    before = gateway.log
+    for _ in range(3):
+        with socket.create_connection((host, int(port)), timeout=10) as wire:
+            wire.sendall(head.encode() + b"{")
+    assert gateway.post(json.dumps({"events": [page_event("hung-up")]})).status_code == 204
+    assert gateway.log == before
 
 
 def test_a_page_s_click_id_cannot_break_out_of_the_cookie(gateway: Witness) -> None:
