@@ -46,7 +46,7 @@ class Limiter:
     A bucket is one number, the moment it is full again (GCRA). Milliseconds of any clock.
     """
 
-    def __init__(self, *, per_second: float, burst: int, callers: int = CALLERS) -> None:
+    def __init__(self, *, per_second: float, burst: float, callers: int = CALLERS) -> None:
         self._gap_ms = 1000 / per_second
         self._room_ms = burst * self._gap_ms
         self._most = callers
@@ -65,3 +65,18 @@ class Limiter:
 
     def __len__(self) -> int:
         return len(self._full_at)
+
+
+class Admission:
+    """What one caller may ask of a listener; whoever stands for many is not limited."""
+
+    def __init__(self, callers: Callers, limiter: Limiter | None) -> None:
+        self._callers = callers
+        self._limiter = limiter
+
+    def wait_ms(self, address: str, now_ms: float) -> float:
+        """0: come in; else the milliseconds until the next one is let in."""
+        caller = self._callers.of(address)
+        if caller is None or self._limiter is None:
+            return 0.0
+        return self._limiter.take(caller, now_ms)

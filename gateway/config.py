@@ -69,6 +69,7 @@ class Settings:
     graph_url: str
     graph_version: str
     rate_per_second: float
+    hits_per_address: float
     trusted_proxies: tuple[str, ...]
     geoip_database: Path | None
     hold_seconds: float

@@ -223,6 +223,8 @@ KEYS = (
         about="Pinned Graph version."),
     Key(name="rate_per_second", read=_number(0.1, 1000), default=10.0,
         about="Requests a second to Meta for each pixel, up to 1000 events each."),
+    Key(name="hits_per_address", read=_number(0, 100_000), default=100.0,
+        about="Hits a second one visitor's address may send, after ten times as many at once. A carrier has thousands of phones behind one. 0: no limit."),
     Key(name="trusted_proxies", read=_networks, default=(), example='["127.0.0.1", "10.0.0.0/8"]',
         about="Addresses whose X-Forwarded-For and X-Forwarded-Proto count. Empty: the socket's address is the visitor's."),
     Key(name="geoip_database", read=_file, default=None, example="/var/lib/GeoIP/GeoLite2-City.mmdb",

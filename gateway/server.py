@@ -20,6 +20,7 @@ import uvicorn
 from starlette.applications import Starlette
 
 from gateway import __version__, cookies, geo, install, metrics, normalise, sender, snippet
+from gateway.admission import Admission, Callers, Limiter
 from gateway.agent import Agents
 from gateway.config import Settings, Site
 from gateway.enrich import Place
@@ -32,7 +33,7 @@ from gateway.sender import Sender
 from gateway.stores.sqlite import SqliteStore, banner_of
 from gateway.visit import Visits
 from gateway.web import app, guard
-from gateway.web.backend import Backend
+from gateway.web.backend import Backend, Keys
 from gateway.web.graph import Graph
 from gateway.web.operator import Operator
 from gateway.web.paths import Paths
@@ -47,6 +48,10 @@ BACKLOG = 2048
 OPERATOR_CONNECTIONS = 64
 FILES = OPERATOR_CONNECTIONS + 128
 """descriptors for everything but the connections of visitors"""
+BURST_S = 10
+"""how many seconds' worth of hits an address may send at once"""
+GUESSES_A_MINUTE = 10
+"""wrong API keys of one address"""
 GRACE_S = 15
 """how long requests that are under way may take once the process is told to stop"""
 
@@ -191,18 +196,34 @@ def _trouble(workers: Mapping[str, Worker]) -> list[str]:
 
 
 def _paths(settings: Settings, own: Install, ingest: Ingest, visits: Visits) -> Paths:
+    admission = _admission(settings)
+
     def make(site: Site, slug: str) -> Public:
         outbound = settings.outbound_links
-        script = snippet.render(site, slug, settings.snippet, outbound=outbound)
-        return Public(ingest=ingest, visits=visits, snippet=script, site=site, clock_ms=clock_ms)
+        return Public(
+            ingest=ingest,
+            visits=visits,
+            snippet=snippet.render(site, slug, settings.snippet, outbound=outbound),
+            site=site,
+            admission=admission,
+            clock_ms=clock_ms,
+        )
 
     return Paths(settings=settings, install=own, make=make, clock_ms=clock_ms)
 
 
 def _public_app(settings: Settings, own: Install, ingest: Ingest, paths: Paths) -> Starlette:
-    backend = Backend(ingest=ingest, api_key=own.api_key, clock_ms=clock_ms)
-    graph = Graph(ingest=ingest, settings=settings, api_key=own.api_key, clock_ms=clock_ms)
+    guesses = Limiter(per_second=GUESSES_A_MINUTE / 60, burst=GUESSES_A_MINUTE)
+    keys = Keys(own.api_key, guesses, clock_ms)
+    backend = Backend(ingest=ingest, keys=keys, clock_ms=clock_ms)
+    graph = Graph(ingest=ingest, settings=settings, keys=keys, clock_ms=clock_ms)
     return app.public_app(paths.find, backend, graph)
+
+
+def _admission(settings: Settings) -> Admission:
+    per_second = settings.hits_per_address
+    limiter = Limiter(per_second=per_second, burst=BURST_S * per_second) if per_second else None
+    return Admission(Callers(settings.trusted_proxies), limiter)
 
 
 def _warm_up() -> None:

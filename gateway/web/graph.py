@@ -17,10 +17,9 @@ from gateway.config import Settings
 from gateway.errors import HitInvalid, StoreError
 from gateway.hit import Source
 from gateway.ingest import Ingest, Refused
-from gateway.secret import Secret
-from gateway.web.answer import json_answer
-from gateway.web.backend import matches
-from gateway.web.request import RETRY_AFTER_S, body_of, facts_of
+from gateway.web.answer import json_answer, retry_after
+from gateway.web.backend import Keys, bearer
+from gateway.web.request import body_of, facts_of
 from gateway.wire import GRAPH_MAX_BYTES
 
 Fields = dict[str, object]
@@ -30,11 +29,11 @@ class Graph:
     """`POST /v{N}.{M}/{pixel_id}/events`."""
 
     def __init__(
-        self, *, ingest: Ingest, settings: Settings, api_key: Secret, clock_ms: Callable[[], int]
+        self, *, ingest: Ingest, settings: Settings, keys: Keys, clock_ms: Callable[[], int]
     ) -> None:
         self._ingest = ingest
         self._settings = settings
-        self._api_key = api_key
+        self._keys = keys
         self._clock_ms = clock_ms
 
     async def events(self, request: Request) -> Response:
@@ -42,8 +41,8 @@ class Graph:
         pixel_id: str = request.path_params["pixel_id"]
         try:
             fields = await _fields(request)
-            if not matches(_token(request, fields), self._api_key):
-                return _error(401, "Invalid OAuth access token: the API key is expected.", 190)
+            if not self._keys.opens(_token(request, fields)):
+                return self._unknown(request)
             if not self._settings.sandbox and pixel_id not in {p.id for p in self._settings.pixels}:
                 return _error(400, f"Object with ID '{pixel_id}' does not exist.", 100, 33)
             events = _events(fields, pixel_id)
@@ -59,6 +58,12 @@ class Graph:
             return _error(503, "Nothing was stored; send it again later.", 2, transient=True)
         content = {"events_received": len(events), "messages": [], "fbtrace_id": _trace()}
         return json_answer(content)
+
+    def _unknown(self, request: Request) -> Response:
+        if wait_ms := self._keys.failed(request):
+            words = "Too many requests with a wrong token; the API key is expected."
+            return _error(429, words, 4, transient=True, wait_ms=wait_ms)
+        return _error(401, "Invalid OAuth access token: the API key is expected.", 190)
 
 
 async def _fields(request: Request) -> Fields:
@@ -114,13 +119,18 @@ def _json(text: bytes, where: str) -> object:
 
 
 def _token(request: Request, fields: Fields) -> str:
-    scheme, _, bearer = request.headers.get("authorization", "").partition(" ")
     given = fields.get("access_token") or request.query_params.get("access_token")
-    return str(given) if given else bearer.strip() if scheme.lower() == "bearer" else ""
+    return str(given) if given else bearer(request)
 
 
 def _error(
-    status: int, message: str, code: int, subcode: int | None = None, *, transient: bool = False
+    status: int,
+    message: str,
+    code: int,
+    subcode: int | None = None,
+    *,
+    transient: bool = False,
+    wait_ms: float = 0.0,
 ) -> Response:
     metrics.REFUSED.labels(Source.GRAPH, str(status)).inc()
     error: dict[str, object] = {
@@ -132,7 +142,7 @@ def _error(
     }
     if subcode is not None:
         error["error_subcode"] = subcode
-    headers = {"Retry-After": str(RETRY_AFTER_S)} if transient else {}
+    headers = retry_after(wait_ms) if transient else {}
     return json_answer({"error": error}, status, headers)
 
 

@@ -1,11 +1,13 @@
 """What a browser meets: the script, and the hits it sends."""
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 
 from starlette.requests import Request
 from starlette.responses import Response
 
+from gateway import metrics
+from gateway.admission import Admission
 from gateway.config import Site
 from gateway.errors import HitInvalid, StoreError
 from gateway.hit import Source
@@ -13,7 +15,7 @@ from gateway.ingest import Ingest, Judged
 from gateway.outcome import Outcome
 from gateway.snippet import Snippet
 from gateway.visit import Visits
-from gateway.web.answer import json_answer
+from gateway.web.answer import json_answer, retry_after
 from gateway.web.request import body_of, facts_of, host_of, origin_host, refusal
 from gateway.wire import PAGE_MAX_BYTES
 
@@ -28,8 +30,10 @@ class Public:
         visits: Visits,
         snippet: Snippet,
         site: Site,
+        admission: Admission,
         clock_ms: Callable[[], int],
     ) -> None:
+        self._admission = admission
         self._ingest = ingest
         self._visits = visits
         self._snippet = snippet
@@ -60,11 +64,12 @@ class Public:
     async def collect(self, request: Request) -> Response:
         """A hit: 204 once everything in it is stored, with one outcome an event in Server-Timing."""
         cors = self._cors(request)
+        facts = facts_of(request, Source.PAGE, self._clock_ms())
+        if wait_ms := self._admission.wait_ms(facts.address, facts.now_ms):
+            return _too_many(wait_ms, cors)
         try:
             body = await body_of(request, PAGE_MAX_BYTES)
-            receipt = await self._ingest.accept(
-                body, facts_of(request, Source.PAGE, self._clock_ms()), self._site
-            )
+            receipt = await self._ingest.accept(body, facts, self._site)
         except (HitInvalid, StoreError) as error:
             return refusal(error, Source.PAGE, cors)
         timing = ", ".join(f"outcome;desc={judged.outcome}" for judged in receipt.judged)
@@ -101,6 +106,14 @@ def _coding(accepted: str, offered: Iterable[str]) -> str | None:
         if not re.fullmatch(r"\s*q=0(\.0*)?\s*", weight)
     }
     return next((coding for coding in offered if coding in taken), None)
+
+
+def _too_many(wait_ms: float, cors: Mapping[str, str]) -> Response:
+    """Not read, so counted as one event, and nowhere else: writing floods down would be their success."""
+    metrics.EVENTS.labels(Source.PAGE, Outcome.RATE_LIMITED).inc()
+    metrics.REFUSED.labels(Source.PAGE, "429").inc()
+    timing = {"Server-Timing": f"outcome;desc={Outcome.RATE_LIMITED}", "Cache-Control": "no-store"}
+    return Response(status_code=429, headers={**cors, **timing, **retry_after(wait_ms)})
 
 
 def _errors(judged: Iterable[Judged]) -> list[dict[str, object]]:

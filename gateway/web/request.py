@@ -9,9 +9,7 @@ from starlette.responses import Response
 from gateway import metrics
 from gateway.errors import HitInvalid, HitTooLarge, StoreError
 from gateway.hit import Facts, Source
-from gateway.web.answer import json_answer
-
-RETRY_AFTER_S = 5
+from gateway.web.answer import json_answer, retry_after
 
 
 def facts_of(request: Request, source: Source, now_ms: int) -> Facts:
@@ -80,7 +78,7 @@ def refusal(
         case HitInvalid(field=field):
             content["field"] = field
         case StoreError():
-            status, extra["Retry-After"] = 503, str(RETRY_AFTER_S)
+            status, extra = 503, extra | retry_after()
             content = {"error": "nothing was stored; send it again later"}
     metrics.REFUSED.labels(source, str(status)).inc()
     return json_answer(content, status, extra)
