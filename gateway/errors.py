@@ -5,6 +5,7 @@
     ├── HitInvalid           a body that cannot be judged: nothing of it was stored
     │   └── HitTooLarge      more bytes or more events than one request may carry
     └── StoreError           the store cannot keep its word: nothing was accepted
+        ├── StoreBusy        more waits for the disk than it takes in time
         ├── StoreLocked      another process owns it
         └── StoreUnwritable  it cannot be written (read-only, full, broken)
 
@@ -35,6 +36,10 @@ class HitTooLarge(HitInvalid):
 
 class StoreError(GatewayError):
     """The store cannot keep its word; whoever sent the event should try again later."""
+
+
+class StoreBusy(StoreError):
+    """More waits for the disk than it takes in time."""
 
 
 class StoreLocked(StoreError):

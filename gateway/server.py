@@ -27,6 +27,7 @@ from gateway.enrich import Place
 from gateway.errors import SettingsError
 from gateway.ingest import Ingest
 from gateway.install import Install
+from gateway.overload import Backlog
 from gateway.reload import Reloads
 from gateway.sandbox import Sandbox
 from gateway.sender import Sender
@@ -35,6 +36,7 @@ from gateway.visit import Visits
 from gateway.web import app, guard
 from gateway.web.backend import Backend, Keys
 from gateway.web.graph import Graph
+from gateway.web.guard import Door, Limits
 from gateway.web.operator import Operator
 from gateway.web.paths import Paths
 from gateway.web.public import Public
@@ -115,6 +117,8 @@ async def _run(
     announce: Callable[[str], None],
 ) -> None:
     stopping = asyncio.Event()
+    front = Door(Limits(connections=_connections()), Callers(settings.trusted_proxies))
+    back = Door(Limits(connections=OPERATOR_CONNECTIONS), Callers())
     agents = Agents()
     transport = _sandbox() if settings.sandbox else None
     async with sender.new_client(transport) as client:
@@ -129,6 +133,7 @@ async def _run(
             settings=settings,
             visits=visits,
             outbox=store,
+            backlog=Backlog(time.monotonic, front.load),
             locate=locate,
             agents=agents,
             on_stored=wake,
@@ -144,8 +149,8 @@ async def _run(
         )
         paths = _paths(settings, own, ingest, visits)
         servers = (
-            _server(_public_app(settings, own, ingest, paths), _connections(), settings.trusted_proxies),
-            _server(app.operator_app(operator), OPERATOR_CONNECTIONS),
+            _server(_public_app(settings, own, ingest, paths), front, settings.trusted_proxies),
+            _server(app.operator_app(operator), back),
         )
         reloads = Reloads(settings, workers, paths.refresh)
         _on_signals(stopping, servers, reloads)
@@ -285,11 +290,11 @@ class _Server(uvicorn.Server):
         yield
 
 
-def _server(application: Starlette, connections: int, trusted: tuple[str, ...] = ()) -> _Server:
+def _server(application: Starlette, door: Door, trusted: tuple[str, ...] = ()) -> _Server:
     return _Server(
         uvicorn.Config(
             application,
-            http=guard.guarded(guard.Limits(connections=connections), trusted),
+            http=guard.protocol(door),
             ws="none",
             lifespan="off",
             log_config=None,
@@ -306,7 +311,7 @@ def _server(application: Starlette, connections: int, trusted: tuple[str, ...] =
 
 def _connections() -> int:
     """As many as the guard has room for, or as the system lets this process have."""
-    wanted = guard.Limits().connections + FILES
+    wanted = Limits().connections + FILES
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     most = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
     if soft != resource.RLIM_INFINITY and soft < most:

@@ -7,20 +7,19 @@ knows where the next request begins.
 """
 
 import asyncio
+import re
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
 from http import HTTPStatus
 from typing import ClassVar
 
 import httptools
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from gateway import metrics
 from gateway.admission import Callers
-
-RETRY_AFTER_S = 5
+from gateway.web.answer import retry_after
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,6 +44,13 @@ class Limits:
     connections: int = 4096
     unfinished: int = 256
     """connections of one caller whose request is not there yet; whole offices behind one address have few"""
+    working: int = 512
+    """requests being answered, some 100 ms of work; one more is 503 at a tenth of its cost"""
+    working_backend: int = 1024
+    """the same for a backend's, which is turned away last"""
+
+
+_BACKEND = re.compile(rb"/v1/|/v\d+\.\d+/|/healthz$")
 
 
 class _Part(Enum):
@@ -70,6 +76,18 @@ class Door:
         """between requests, the longest first"""
         self.unfinished: Counter[str] = Counter()
         """by caller; no caller is kept with 0"""
+        self.working = 0
+        """requests that are complete and not yet answered"""
+
+    def load(self) -> float:
+        """The share of the work visitors may make that is being done; 1 and more: too much."""
+        return self.working / self.limits.working
+
+    def is_too_busy_for(self, url: bytes) -> bool:
+        """Whether a request has to be turned away unread."""
+        if self.working < self.limits.working:
+            return False
+        return self.working >= self.limits.working_backend or not _BACKEND.match(url)
 
     def has_room(self) -> bool:
         """Whether one more connection fits, if need be instead of the one that is idle for longest."""
@@ -94,6 +112,7 @@ class Guard(HttpToolsProtocol):
     _shared = 0
     """of `_barren`, what came in one piece with the end of something else"""
     _unread = 0
+    _working = 0
     _status = 400
     _refused = False
     _caller: str | None = None
@@ -123,6 +142,8 @@ class Guard(HttpToolsProtocol):
         if self._stuck is not None:
             self._stuck.cancel()
         self._unset_keepalive_if_required()
+        self.door.working -= self._working
+        self._working = 0
         self.door.open.discard(self)
         self.door.idle.pop(self, None)
         super().connection_lost(exc)
@@ -188,7 +209,10 @@ class Guard(HttpToolsProtocol):
         if status := self._fault():
             self._status = status
             raise _Refused
-        super().on_headers_complete()
+        if self.door.is_too_busy_for(self.url) and self._may_answer():
+            self._turn_away()
+        else:
+            super().on_headers_complete()
         # What follows a chunked body looks like headers and would be added to them, behind everybody's back:
         # a forwarded address for one, after the front server's own.
         self.headers = []
@@ -205,11 +229,17 @@ class Guard(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         super().on_message_complete()
+        if not self.cycle.response_complete:
+            self._working += 1
+            self.door.working += 1
         self._part = _Part.NOTHING
         self._barren = 0
         self._rest()
 
     def on_response_complete(self) -> None:
+        if self._working:
+            self._working -= 1
+            self.door.working -= 1
         super().on_response_complete()
         if self._part is _Part.NOTHING and not self.pipeline and not self.transport.is_closing():
             self.door.idle[self] = None
@@ -245,6 +275,28 @@ class Guard(HttpToolsProtocol):
         if self._part is _Part.HEAD and self._is_head_too_long():
             return True
         return self._barren - self._shared > self.door.limits.head_bytes
+
+    def _turn_away(self) -> None:
+        """503 without a task, a framework or a look at the body, and the connection goes on."""
+        metrics.REFUSED.labels("door", "503").inc()
+        last = not self.parser.should_keep_alive()
+        self.cycle = RequestResponseCycle(
+            scope=self.scope,
+            transport=self.transport,
+            flow=self.flow,
+            logger=self.logger,
+            access_logger=self.access_logger,
+            access_log=False,
+            default_headers=[],
+            message_event=asyncio.Event(),
+            expect_100_continue=False,
+            keep_alive=not last,
+            on_response=lambda: None,
+        )
+        self.cycle.response_complete = True
+        self.transport.write(_answer(503, last=last))
+        if last:
+            self.transport.close()
 
     # --- deadlines and refusals --------------------------------------------------------------
 
@@ -312,20 +364,20 @@ class Guard(HttpToolsProtocol):
         return not self.pipeline and not cycle.response_started
 
 
-def _answer(status: int) -> bytes:
+def _answer(status: int, *, last: bool = True) -> bytes:
     lines = [
         f"HTTP/1.1 {status} {HTTPStatus(status).phrase}",
         "Content-Length: 0",
-        "Connection: close",
-        *([f"Retry-After: {RETRY_AFTER_S}"] if status in {408, 503} else []),
+        *(["Connection: close"] if last else []),
+        *(f"{name}: {value}" for name, value in retry_after().items() if status in {408, 503}),
     ]
     return "\r\n".join([*lines, "", ""]).encode()
 
 
-def guarded(limits: Limits, trusted: Sequence[str]) -> type[Guard]:
-    """The protocol class of one listener, as uvicorn wants it. `trusted`: the networks of front servers."""
+def protocol(own: Door) -> type[Guard]:
+    """The protocol class of one listener, as uvicorn wants it."""
 
     class Guarded(Guard):
-        door = Door(limits, Callers(trusted))
+        door = own
 
     return Guarded

@@ -1,10 +1,15 @@
 """More than is good for it: floods from one address, and guesses at the API key."""
 
+import contextlib
+import sqlite3
+import threading
 from collections.abc import Iterator
+from itertools import count
+from pathlib import Path
 
 import pytest
 
-from .harness import CHROME, Gateway, StandIn, backend_event, call, live, page_event
+from .harness import CHROME, Gateway, StandIn, backend_event, call, live, page_event, wait_until
 from .test_operator import metric
 
 ELSEWHERE = "203.0.114."
@@ -62,3 +67,53 @@ def test_guessing_the_api_key_is_429_after_ten_and_the_right_key_still_opens(
     right = {"Authorization": f"Bearer {gateway.api_key}", "X-Forwarded-For": ELSEWHERE + "9"}
     answer = call("POST", f"{gateway.url}/v1/events", json=backend_event("no-guess"), headers=right)
     assert answer.status_code == 202
+
+
+@contextlib.contextmanager
+def stuck(gateway: Gateway) -> Iterator[None]:
+    """Nothing can be written to the store, as on a disk that does not answer; after 5 s SQLite gives up."""
+    with contextlib.closing(
+        sqlite3.connect(gateway.data / "gateway.db", isolation_level=None)
+    ) as db:
+        db.execute("BEGIN IMMEDIATE")
+        yield
+
+
+def test_on_a_stuck_disk_page_views_are_turned_away_at_once_and_a_purchase_waits(
+    tmp_path: Path, stand_in: StandIn
+) -> None:
+    answers: list[tuple[str, int, str]] = []
+    numbers = count()
+    threads: list[threading.Thread] = []
+    money = {"value": 1, "currency": "EUR"}
+
+    def post(name: str) -> None:
+        answer = slow.hit(page_event(f"stuck-{next(numbers)}", name, data=money))
+        answers.append((name, answer.status_code, answer.headers.get("retry-after", "")))
+
+    def start(name: str) -> None:
+        threads.append(threading.Thread(target=post, args=(name,)))
+        threads[-1].start()
+
+    def turned_away() -> list[tuple[str, int, str]]:
+        start("PageView")
+        return [answer for answer in answers if answer[1] == 503]
+
+    with Gateway(tmp_path, live(stand_in.url)) as slow:
+        slow.start()
+        with stuck(slow):
+            refused = wait_until(turned_away)
+            start("Purchase")
+            later = len(threads)
+            while len(threads) < later + 3:
+                turned_away()
+        for thread in threads:
+            thread.join()
+        assert {name for name, _, _ in refused} == {"PageView"}
+        assert all(5 <= int(after) <= 10 for _, _, after in refused)
+        assert [status for name, status, _ in answers if name == "Purchase"] == [204]
+        assert {status for name, status, _ in answers} == {204, 503}
+        assert slow.hit(page_event("unstuck")).status_code == 204
+        stored = [e for e in slow.events() if e.event_id.startswith("stuck-")]
+        assert len(stored) == sum(status == 204 for _, status, _ in answers)
+        slow.ledger()
