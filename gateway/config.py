@@ -59,6 +59,7 @@ class Settings:
     sites: tuple[Site, ...]
     store: str
     store_path: Path
+    store_max_bytes: int
     api_key: Secret | None
     admin_password: Secret | None
     browser_events: frozenset[str] | None

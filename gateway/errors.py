@@ -7,7 +7,8 @@
     └── StoreError           the store cannot keep its word: nothing was accepted
         ├── StoreBusy        more waits for the disk than it takes in time
         ├── StoreLocked      another process owns it
-        └── StoreUnwritable  it cannot be written (read-only, full, broken)
+        └── StoreUnwritable  it cannot be written (read-only, broken)
+            └── StoreFull    no room is left for more
 
 A message names the field or the key and what is allowed, never the value: it may be a person's.
 """
@@ -48,3 +49,7 @@ class StoreLocked(StoreError):
 
 class StoreUnwritable(StoreError):
     """The store cannot be written."""
+
+
+class StoreFull(StoreUnwritable):
+    """No room is left for more; what is there can still be delivered."""

@@ -100,7 +100,10 @@ async def serve(settings: Settings, announce: Callable[[str], None]) -> None:
         if banner_of(settings.store_path) is not None:
             logger.warning("another gateway owns the store; waiting up to %g s for it", LOCK_WAIT_S)
         store = await SqliteStore.open(
-            settings.store_path, wait_s=LOCK_WAIT_S, banner=json.dumps(banner)
+            settings.store_path,
+            wait_s=LOCK_WAIT_S,
+            banner=json.dumps(banner),
+            max_bytes=settings.store_max_bytes,
         )
         try:
             await _run(settings, own, faces, store, locate, announce)

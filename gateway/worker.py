@@ -54,6 +54,8 @@ class Worker:
         """answers in a row that were about the pixel: a pause, or a throttle"""
         self._suspects = 0
         """how many of the oldest events a split that was cut short would have sent next"""
+        self._unsettled: list[Settlement] = []
+        """what the store could not write down"""
         self._full = False
         """whether the last claim took all that a request can carry, so that more may wait"""
         self.trouble = "" if pixel.access_token else capi.no_token().reason
@@ -69,6 +71,7 @@ class Worker:
         part is settled as soon as its fate is known. Answers how many events were claimed. Raises
         StoreError; a network that fails is a Verdict.
         """
+        await self._settle([])
         deliveries = await self._claim()
         now_ms = self._clock_ms()
         await self._settle([s for d in deliveries if (s := _out_of_time(d, now_ms))])
@@ -182,11 +185,18 @@ class Worker:
         return verdict
 
     async def _settle(self, settlements: Sequence[Settlement]) -> None:
-        if not settlements:
+        """Write down what became of deliveries, and first what could not be written down before.
+
+        Until it is, this raises and nothing is claimed: what Meta has would be sent again.
+        """
+        self._unsettled += settlements
+        if not self._unsettled:
             return
+        settled = tuple(self._unsettled)
         # A cancelled worker still writes down what Meta already has.
-        await asyncio.shield(self._outbox.settle(settlements, self._clock_ms()))
-        for settlement in settlements:
+        await asyncio.shield(self._outbox.settle(settled, self._clock_ms()))
+        del self._unsettled[: len(settled)]
+        for settlement in settled:
             metrics.EVENTS.labels("delivery", settlement.outcome).inc()
 
     async def _give_back(self, parts: Sequence[Sequence[Delivery]], *, ambiguous: bool) -> None:

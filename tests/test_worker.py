@@ -1,15 +1,18 @@
 """What a worker does with time, doubt and trouble: a real store, a real socket, a clock that jumps."""
 
 import asyncio
+import contextlib
 import itertools
 import sqlite3
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
+from disk import full_disk
 from e2e.harness import Asked, JumpingLoop, Lane, Reply, lane, now_ms, pixel
 
-from gateway.errors import StoreError
+from gateway.errors import StoreError, StoreUnwritable
+from gateway.worker import LEASE_MS
 
 DAY_S = 86_400
 REJECTED = Reply.error(400, 100, 2804019)
@@ -369,3 +372,22 @@ async def test_requests_never_exceed_the_pace_whatever_the_answers(one: Lane) ->
     assert len(times) > 20
     for first, eleventh in zip(times, times[10:], strict=False):
         assert eleventh - first >= 1000
+
+
+async def test_what_meta_has_is_not_sent_again_where_the_store_could_not_write_it_down(
+    one: Lane,
+) -> None:
+    await one.put("a")
+    with contextlib.ExitStack() as until_there_is_room:
+
+        def last_moment(_asked: Asked) -> None:
+            until_there_is_room.enter_context(full_disk())
+
+        one.graph.reply = last_moment
+        for _ in range(3):
+            with pytest.raises(StoreUnwritable):
+                await one.worker.drain_once()
+    await asyncio.sleep(LEASE_MS / 1000 + 1)
+    assert await one.worker.drain_once() == 0
+    assert await one.outcomes() == {"a": "delivered"}
+    assert len(one.graph.asked) == 1

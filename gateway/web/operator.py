@@ -23,8 +23,6 @@ from gateway.stores.sqlite import SqliteStore
 from gateway.web.answer import json_answer
 from gateway.web.backend import bears
 
-DISK_FREE_MIN = 64 * 1024 * 1024
-"""bytes; below this the next bursts would not fit"""
 EVENTS_SHOWN = 200
 ASSETS = Path(__file__).parent.parent.parent / "static" / "dashboard"
 _ASSET_TYPES = {".html": "text/html", ".js": "text/javascript", ".css": "text/css"}
@@ -80,8 +78,6 @@ class Operator:
         except StoreError as error:
             failing.append(f"store: {error}")
         free = shutil.disk_usage(self._settings.data_dir).free
-        if free < DISK_FREE_MIN:
-            failing.append(f"disk: {free} bytes are free, {DISK_FREE_MIN} are needed")
         if self._draining():
             failing.append("draining: the process is about to stop")
         content = {
