@@ -3,6 +3,7 @@
     GatewayError
     ├── SettingsError        a setting is unknown, of the wrong type or impossible: the start stops
     ├── HitInvalid           a body that cannot be judged: nothing of it was stored
+    │   ├── HitEncoded       compressed in a way that is not taken here
     │   └── HitTooLarge      more bytes or more events than one request may carry
     └── StoreError           the store cannot keep its word: nothing was accepted
         ├── StoreBusy        more waits for the disk than it takes in time
@@ -29,6 +30,10 @@ class HitInvalid(GatewayError):
         super().__init__(f"{field}: {error}" if field else error)
         self.field = field
         self.error = error
+
+
+class HitEncoded(HitInvalid):
+    """Compressed in a way that is not taken here."""
 
 
 class HitTooLarge(HitInvalid):

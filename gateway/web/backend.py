@@ -50,7 +50,7 @@ class Backend:
         if not self._keys.opens(bearer(request)):
             return self._unknown(request)
         try:
-            body = await body_of(request, BACKEND_MAX_BYTES)
+            body = await body_of(request, BACKEND_MAX_BYTES, gzip=True)
             receipt = await self._ingest.accept(
                 body, facts_of(request, Source.BACKEND, self._clock_ms()), None
             )

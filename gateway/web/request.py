@@ -1,5 +1,6 @@
 """What every route needs of a request: its facts, and its body within bounds."""
 
+import zlib
 from collections.abc import Mapping
 from urllib.parse import urlsplit
 
@@ -7,7 +8,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from gateway import metrics
-from gateway.errors import HitInvalid, HitTooLarge, StoreError
+from gateway.errors import HitEncoded, HitInvalid, HitTooLarge, StoreError
 from gateway.hit import Facts, Source
 from gateway.web.answer import json_answer, retry_after
 
@@ -54,16 +55,49 @@ def cookie_pairs(headers: list[str]) -> tuple[tuple[str, str], ...]:
     return tuple((name.strip(), value.strip()) for name, _, value in pieces)
 
 
-async def body_of(request: Request, max_bytes: int) -> bytes:
-    """The body, counted as it comes. Raises HitTooLarge, and HitInvalid for a compressed one."""
-    if request.headers.get("content-encoding", "identity").lower() != "identity":
-        raise HitInvalid("Content-Encoding", "only identity is taken")
+async def body_of(request: Request, max_bytes: int, *, gzip: bool = False) -> bytes:
+    """The body, counted as it comes and as it unfolds.
+
+    `gzip`: whether a compressed one is taken. Raises HitTooLarge, HitEncoded, and HitInvalid for
+    what is no gzip.
+    """
+    encoding = request.headers.get("content-encoding", "identity").strip().lower()
+    unfolding = _Unfolding(max_bytes) if encoding == "gzip" and gzip else None
+    if encoding != "identity" and not unfolding:
+        raise HitEncoded("Content-Encoding", "gzip and identity" if gzip else "only identity")
     body = bytearray()
     async for chunk in request.stream():
-        body += chunk
+        body += unfolding.more(chunk) if unfolding else chunk
         if len(body) > max_bytes:
             raise HitTooLarge("", f"the body is larger than {max_bytes} bytes")
+    if unfolding:
+        unfolding.end()
     return bytes(body)
+
+
+class _Unfolding:
+    """A gzip stream, unfolded no further than it may be: 48 KB can hold 50 MB.
+
+    What it may unfold to is the bound, and no ratio: measured, a thousand honest events shrink 57 to 140 times.
+    """
+
+    def __init__(self, max_bytes: int) -> None:
+        self._stream = zlib.decompressobj(wbits=16 + zlib.MAX_WBITS)
+        self._left = max_bytes
+
+    def more(self, chunk: bytes) -> bytes:
+        try:
+            piece = self._stream.decompress(chunk, self._left + 1)
+        except zlib.error:
+            raise HitInvalid("", "the body is not valid gzip") from None
+        self._left -= len(piece)
+        if self._stream.unused_data:
+            raise HitInvalid("", "something follows the gzip stream")
+        return piece
+
+    def end(self) -> None:
+        if not self._stream.eof:
+            raise HitInvalid("", "the gzip stream has no end")
 
 
 def refusal(
@@ -75,6 +109,8 @@ def refusal(
     match error:
         case HitTooLarge():
             status = 413
+        case HitEncoded():
+            status = 415
         case HitInvalid(field=field):
             content["field"] = field
         case StoreError():
