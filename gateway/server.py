@@ -11,7 +11,7 @@ import secrets
 import signal
 import socket
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from ipaddress import ip_network
 
@@ -54,8 +54,9 @@ BURST_S = 10
 """how many seconds' worth of hits an address may send at once"""
 GUESSES_A_MINUTE = 10
 """wrong API keys of one address"""
-GRACE_S = 15
-"""how long requests that are under way may take once the process is told to stop"""
+GRACE_S = 4
+"""how long requests that are under way may take once the process is told to stop: a little longer than the guard gives
+them to arrive"""
 
 logger = logging.getLogger(__name__)
 
@@ -156,7 +157,7 @@ async def _run(
             _server(app.operator_app(operator), back),
         )
         reloads = Reloads(settings, workers, paths.refresh)
-        _on_signals(stopping, servers, reloads)
+        _on_signals(stopping, servers, workers.values(), reloads)
         _warm_up()
         async with asyncio.TaskGroup() as tasks:
             listening = [
@@ -170,11 +171,12 @@ async def _run(
             announce(_greeting(settings, own, faces))
             await stopping.wait()
             logger.info("stopping")
-            for server in servers:
-                server.should_exit = True
-            await asyncio.wait(listening)
             for worker in workers.values():
                 worker.stop()
+            # The operator's face goes last, as it says what the other one waits for.
+            for server, task in zip(servers, listening, strict=True):
+                server.should_exit = True
+                await asyncio.wait([task])
     agents.close()
 
 
@@ -335,15 +337,26 @@ def _sandbox() -> httpx2.ASGITransport:
     )
 
 
-def _on_signals(stopping: asyncio.Event, servers: tuple[_Server, ...], reloads: Reloads) -> None:
+def _on_signals(
+    stopping: asyncio.Event,
+    servers: tuple[_Server, ...],
+    workers: Collection[Worker],
+    reloads: Reloads,
+) -> None:
+    loop = asyncio.get_running_loop()
+    to_stop = (signal.SIGTERM, signal.SIGINT)
+
     def told_to_stop() -> None:
-        if stopping.is_set():  # the second time somebody means now
+        if stopping.is_set():  # the second time somebody means now, and the third is the system's
+            for number in to_stop:
+                loop.remove_signal_handler(number)
             for server in servers:
                 server.force_exit = True
+            for worker in workers:
+                worker.stop(0)
         stopping.set()
 
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in to_stop:
         loop.add_signal_handler(number, told_to_stop)
     loop.add_signal_handler(signal.SIGHUP, reloads.now)
 

@@ -19,6 +19,8 @@ MARGIN_MS = 20_000
 """what a request needs of its lease, with the settling after it"""
 LINGER_S = 1.0
 """how long a batch that is not full gathers: nobody waits for it, and Meta counts requests"""
+GRACE_S = 3.0
+"""how long a stop waits for Meta's answer; without one the events are sent again later"""
 FRAME_BYTES = 4096
 """room for the token and the brackets around the events"""
 DOUBT_MS = 24 * 3_600_000
@@ -54,6 +56,8 @@ class Worker:
         """answers in a row that were about the pixel: a pause, or a throttle"""
         self._suspects = 0
         """how many of the oldest events a split that was cut short would have sent next"""
+        self._patience: asyncio.Timeout | None = None
+        """how long the request under way may take; without end until it is told to stop"""
         self._unsettled: list[Settlement] = []
         """what the store could not write down"""
         self._full = False
@@ -132,10 +136,12 @@ class Worker:
         self.trouble = "" if pixel.access_token else capi.no_token().reason
         self._nudged.set()
 
-    def stop(self) -> None:
-        """End `run` after the request it is at."""
+    def stop(self, grace_s: float = GRACE_S) -> None:
+        """End `run` after the request it is at, for whose answer it waits no longer than `grace_s`."""
         for event in (self._stopping, self._nudged, self._stored):
             event.set()
+        if self._patience is not None and not self._patience.expired():
+            self._patience.reschedule(asyncio.get_running_loop().time() + grace_s)
 
     # --- waiting -----------------------------------------------------------------------------
 
@@ -179,7 +185,14 @@ class Worker:
 
     async def _send(self, bodies: Sequence[bytes]) -> Verdict:
         pixel = self._pixel
-        verdict = await self._sender.send(pixel, bodies)
+        try:
+            async with asyncio.timeout(GRACE_S if self._stopping.is_set() else None) as patience:
+                self._patience = patience
+                verdict = await self._sender.send(pixel, bodies)
+        except TimeoutError:
+            return capi.unreachable("stopped before Meta answered", ambiguous=True)
+        finally:
+            self._patience = None
         if pixel is self._pixel or not verdict.lane:
             self._heed(verdict, len(bodies))
         return verdict

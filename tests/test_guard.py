@@ -43,8 +43,15 @@ class Listener:
     held: asyncio.Event = field(default_factory=asyncio.Event)
     """cleared, the application works on and on"""
 
+    state: ServerState
+
     def __post_init__(self) -> None:
         self.held.set()
+
+    def stop(self) -> None:
+        """What uvicorn does to every connection when the process is told to stop."""
+        for connection in list(self.state.connections):
+            connection.shutdown()
 
     async def wire(self, caller: str | None = None) -> "Wire":
         """A new connection."""
@@ -136,7 +143,9 @@ async def listening(limits: Limits = LIMITS, *, reads: bool = True) -> AsyncIter
     state = ServerState()
     loop = asyncio.get_running_loop()
     server = await loop.create_server(lambda: guarded(config, state, {}), "127.0.0.1", 0)
-    listener = Listener(port=server.sockets[0].getsockname()[1], door=door, whose=whose)
+    listener = Listener(
+        port=server.sockets[0].getsockname()[1], door=door, whose=whose, state=state
+    )
     async with server:
         yield listener
         for wire in listener.wires:
@@ -239,6 +248,33 @@ async def test_a_client_that_does_not_read_its_answer_is_cut_off() -> None:
             await asyncio.sleep(1)
         assert len(listener.seen) == 1
         wire.writer.transport.abort()
+
+
+async def test_told_to_stop_it_answers_what_is_there_and_gives_the_rest_three_seconds() -> None:
+    head = b"POST /h HTTP/1.1\r\n" + HOST + b"Content-Length: 3\r\n\r\n"
+    async with listening() as listener:
+        whole, quick, slow, begun, silent, idle = [await listener.wire() for _ in range(6)]
+        await idle.say(GET)
+        await idle.answer()
+        listener.held.clear()
+        await whole.say(head + b"abc" + b"POST")  # the next one has begun, too
+        await begun.say(head[:10])
+        for wire in (quick, slow):
+            await wire.say(head + b"ab")
+        while len(listener.state.tasks) < 3 or listener.door.load() == 0:
+            await asyncio.sleep(0)
+        listener.stop()
+        assert await idle.rest() == await silent.rest() == b""
+        assert (await begun.rest()).startswith(b"HTTP/1.1 503 ")
+        await quick.say(b"c")
+        listener.held.set()
+        for wire in (whole, quick):
+            answer = await wire.rest()
+            assert answer.startswith(b"HTTP/1.1 200 ")
+            assert b"connection: close" in answer
+        answer, took = await within(60, slow)
+    assert answer.startswith(b"HTTP/1.1 408 ")
+    assert took < 4
 
 
 # --- sizes ---------------------------------------------------------------------------------------

@@ -392,3 +392,52 @@ async def test_what_meta_has_is_not_sent_again_where_the_store_could_not_write_i
     assert await one.worker.drain_once() == 0
     assert await one.outcomes() == {"a": "delivered"}
     assert len(one.graph.asked) == 1
+
+
+async def test_told_to_stop_it_waits_three_seconds_for_meta_and_keeps_the_events(one: Lane) -> None:
+    one.graph.say(Reply(delay_s=9))
+    await one.put(*numbered(3))
+    running = asyncio.create_task(one.worker.run())
+    while not one.graph.asked:
+        await asyncio.sleep(0.1)
+    told_ms = now_ms()
+    one.worker.stop()
+    await running
+    assert 2_900 <= now_ms() - told_ms < 4_000
+    assert set((await one.outcomes()).values()) == {"pending"}
+    assert {event.reason for event in (await one.log()).values()} == {
+        "stopped before Meta answered"
+    }
+    await asyncio.sleep(30)
+    claimed = await one.store.claim(
+        pixel().lane, now_ms=now_ms(), lease_ms=now_ms() + 1, limit=9, max_bytes=10**6
+    )
+    # Meta may have them, which ends their being sent again a day later.
+    assert [delivery.doubt_ms > 0 for delivery in claimed] == [True] * 3
+
+
+async def test_told_to_stop_now_it_waits_for_nothing(one: Lane) -> None:
+    one.graph.say(Reply(delay_s=9))
+    await one.put("a")
+    running = asyncio.create_task(one.worker.run())
+    while not one.graph.asked:
+        await asyncio.sleep(0.1)
+    one.worker.stop()
+    told_ms = now_ms()
+    one.worker.stop(0)
+    await running
+    assert now_ms() - told_ms < 1_000
+    assert await one.outcomes() == {"a": "pending"}
+
+
+async def test_an_answer_within_the_grace_counts(one: Lane) -> None:
+    one.graph.reply = lambda asked: Reply(
+        body=b'{"events_received":%d}' % len(asked.events), delay_s=2
+    )
+    await one.put("a")
+    running = asyncio.create_task(one.worker.run())
+    while not one.graph.asked:
+        await asyncio.sleep(0.1)
+    one.worker.stop()
+    await running
+    assert await one.outcomes() == {"a": "delivered"}

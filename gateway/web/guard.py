@@ -32,6 +32,8 @@ class Limits:
     """from there to the end of the body"""
     write_s: float = 10.0
     """how long an answer may wait for a client that does not read"""
+    drain_s: float = 3.0
+    """for the rest of a body once the process is told to stop"""
     linger_s: float = 1.0
     """how long whoever was refused may take to read why"""
     idle_s: int = 15
@@ -153,6 +155,15 @@ class Guard(HttpToolsProtocol):
         self.door.open.discard(self)
         self.door.idle.pop(self, None)
         self.transport.close()
+
+    def shutdown(self) -> None:
+        """No more requests: what is being answered is answered, what is coming in has a little time left."""
+        if self._part is _Part.HEAD and self._may_answer():
+            self._refuse(503)
+            return
+        super().shutdown()
+        if self._part is _Part.BODY:
+            self._expect_within(self.door.limits.drain_s)
 
     def pause_writing(self) -> None:
         super().pause_writing()

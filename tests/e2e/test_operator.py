@@ -193,6 +193,9 @@ def test_sigterm_answers_the_request_under_way_and_exits_0(
             call("GET", f"{gateway.url}/healthz")
             gateway.ask_to_end()
             wait_until(lambda: "stopping" in gateway.log)
+            ready = gateway.admin("/readyz")
+            assert ready.status_code == 503
+            assert "draining" in ready.json()["failing"][0]
             wire.sendall(body[20:])
             assert wire.recv(4096).startswith(b"HTTP/1.1 204 ")
         assert gateway.ended() == 0
@@ -214,7 +217,24 @@ def test_sigterm_ends_a_gateway_whose_meta_does_not_answer(
             asked = len(stand_in.requests())
             gateway.hit(page_event("hanging"))
             wait_until(lambda: len(stand_in.requests()) > asked)
-            assert gateway.terminate() == 0
+            gateway.ask_to_end()
+            # Meta's answer alone would take ten seconds to be given up.
+            assert gateway.ended(within=8) == 0
             assert [e.outcome for e in gateway.events()] == ["pending"]
     finally:
         stand_in.faults()
+
+
+def test_a_second_sigterm_means_now(tmp_path: Path, stand_in: StandIn) -> None:
+    with Gateway(tmp_path, live(stand_in.url)) as gateway:
+        gateway.start()
+        port = int(gateway.url.rpartition(":")[2])
+        with socket.create_connection(("127.0.0.1", port), 10) as wire:
+            head = f"POST /{gateway.slug}/h HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n"
+            wire.sendall(head.encode())
+            assert gateway.admin("/livez").status_code == 200
+            call("GET", f"{gateway.url}/healthz")
+            gateway.ask_to_end()
+            wait_until(lambda: "stopping" in gateway.log)
+            gateway.ask_to_end()
+            assert gateway.ended(within=2) == 0
