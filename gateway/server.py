@@ -30,7 +30,9 @@ from gateway.install import Install
 from gateway.overload import Backlog
 from gateway.reload import Reloads
 from gateway.sandbox import Sandbox
+from gateway.selfcheck import SelfCheck
 from gateway.sender import Sender
+from gateway.stores import Records
 from gateway.stores.sqlite import SqliteStore, banner_of
 from gateway.visit import Visits
 from gateway.web import app, guard
@@ -142,18 +144,26 @@ async def _run(
             agents=agents,
             on_stored=wake,
         )
+        check = SelfCheck(
+            store=store,
+            records=store,
+            folder=settings.data_dir,
+            paused=lambda: {lane: w.trouble for lane, w in workers.items() if w.paused},
+            clock_ms=clock_ms,
+        )
         operator = Operator(
             store=store,
             settings=settings,
             install=own,
             trouble=lambda: _trouble(workers),
+            alerts=lambda: check.alerts,
             draining=stopping.is_set,
             on_revived=wake,
             clock_ms=clock_ms,
         )
         paths = _paths(settings, own, ingest, visits)
         servers = (
-            _server(_public_app(settings, own, ingest, paths), front, settings.trusted_proxies),
+            _server(_public_app(settings, own, ingest, store, paths), front, settings.trusted_proxies),
             _server(app.operator_app(operator), back),
         )
         reloads = Reloads(settings, workers, paths.refresh)
@@ -167,6 +177,7 @@ async def _run(
             for worker in workers.values():
                 tasks.create_task(worker.run())
             tasks.create_task(_sweep(store, stopping))
+            tasks.create_task(check.run(stopping))
             tasks.create_task(reloads.watch(stopping))
             announce(_greeting(settings, own, faces))
             await stopping.wait()
@@ -222,10 +233,12 @@ def _paths(settings: Settings, own: Install, ingest: Ingest, visits: Visits) -> 
     return Paths(settings=settings, install=own, make=make, clock_ms=clock_ms)
 
 
-def _public_app(settings: Settings, own: Install, ingest: Ingest, paths: Paths) -> Starlette:
+def _public_app(
+    settings: Settings, own: Install, ingest: Ingest, records: Records, paths: Paths
+) -> Starlette:
     guesses = Limiter(per_second=GUESSES_A_MINUTE / 60, burst=GUESSES_A_MINUTE)
     keys = Keys(own.api_key, guesses, clock_ms)
-    backend = Backend(ingest=ingest, keys=keys, clock_ms=clock_ms)
+    backend = Backend(ingest=ingest, records=records, keys=keys, clock_ms=clock_ms)
     graph = Graph(ingest=ingest, settings=settings, keys=keys, clock_ms=clock_ms)
     return app.public_app(paths.find, backend, graph)
 

@@ -64,6 +64,8 @@ class Worker:
         """whether the last claim took all that a request can carry, so that more may wait"""
         self.trouble = "" if pixel.access_token else capi.no_token().reason
         """why nothing or too little is delivered at the moment; empty when all is well"""
+        self.paused = bool(self.trouble)
+        """whether it stays like this until somebody sees to it"""
         self._logged = ""
         self.version_warning = ""
         """Meta's word that the Graph version in use is about to go"""
@@ -134,6 +136,7 @@ class Worker:
         self._pixel = pixel
         self._resume_ms = self._refusals = 0
         self.trouble = "" if pixel.access_token else capi.no_token().reason
+        self.paused = bool(self.trouble)
         self._nudged.set()
 
     def stop(self, grace_s: float = GRACE_S) -> None:
@@ -287,7 +290,8 @@ class Worker:
             pause = verdict.fate is Fate.PAUSE
             wait_ms = verdict.wait_ms or backoff.lane_ms(self._refusals, pause=pause)
             self._resume_ms = now_ms + wait_ms
-        metrics.LANE_PAUSED.labels(self._pixel.lane).set(verdict.fate is Fate.PAUSE)
+        self.paused = verdict.fate is Fate.PAUSE
+        metrics.LANE_PAUSED.labels(self._pixel.lane).set(self.paused)
         extra = {"pixel": self._pixel.lane[-4:], "events": count, "trace": verdict.trace}
         # One bad event is no trouble of the pixel.
         trouble = "" if verdict.fate is Fate.SPLIT else verdict.reason

@@ -93,6 +93,9 @@ class SqliteStore:
     async def ledger(self) -> list[LedgerLine]:
         return await self._writer.read(operations.ledger)
 
+    async def oldest_ms(self) -> int | None:
+        return await self._writer.read(operations.oldest_ms)
+
     async def events(
         self, *, limit: int, outcome: Outcome | None = None, event_id: str | None = None
     ) -> list[LoggedEvent]:

@@ -194,6 +194,10 @@ SELECT pixel, outcome, sum(n) FROM tally GROUP BY pixel, outcome
 UNION ALL
 SELECT pixel, 'pending', count(*) FROM job GROUP BY pixel;
 
+-- name: oldest
+-- When the job that waits for longest was accepted: ids are given in that order.
+SELECT at FROM job ORDER BY id LIMIT 1;
+
 -- name: events
 -- The newest lines of the log, newest first; ?1 narrows by outcome.
 SELECT id, at, pixel, outcome, settled, tries, reason, note FROM log

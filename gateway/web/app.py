@@ -30,6 +30,7 @@ def public_app(find: Callable[[str], Public | None], backend: Backend, graph: Gr
     application = Starlette(
         routes=[
             Route("/v1/events", backend.events, methods=["POST"]),
+            Route("/v1/ledger", backend.ledger, methods=["GET"]),
             Route("/v{major:int}.{minor:int}/{pixel_id}/events", graph.events, methods=["POST"]),
             Route("/healthz", _healthz, methods=["GET"]),
             Route("/{slug}", below(Public.script), methods=["GET"]),

@@ -13,9 +13,11 @@ from gateway.hit import Source
 from gateway.ingest import Ingest, Judged
 from gateway.outcome import REJECTED, Outcome
 from gateway.secret import Secret
+from gateway.stores import Records
 from gateway.validate import Problem
 from gateway.web.answer import json_answer, retry_after
 from gateway.web.request import body_of, facts_of, refusal
+from gateway.web.shapes import ledger_line
 from gateway.wire import BACKEND_MAX_BYTES
 
 
@@ -40,8 +42,11 @@ class Keys:
 class Backend:
     """The backend API's routes."""
 
-    def __init__(self, *, ingest: Ingest, keys: Keys, clock_ms: Callable[[], int]) -> None:
+    def __init__(
+        self, *, ingest: Ingest, records: Records, keys: Keys, clock_ms: Callable[[], int]
+    ) -> None:
         self._ingest = ingest
+        self._records = records
         self._keys = keys
         self._clock_ms = clock_ms
 
@@ -58,6 +63,17 @@ class Backend:
             return refusal(error, Source.BACKEND)
         content = _summary(receipt.judged)
         return json_answer(content, 422 if _all_rejected(receipt.judged) else 202)
+
+    async def ledger(self, request: Request) -> Response:
+        """Where every accepted event is, pixel by pixel."""
+        if not self._keys.opens(bearer(request)):
+            return self._unknown(request)
+        try:
+            lines = await self._records.ledger()
+        except StoreError as error:
+            return refusal(error, Source.BACKEND)
+        adds_up = all(line.adds_up for line in lines)
+        return json_answer({"adds_up": adds_up, "pixels": [ledger_line(line) for line in lines]})
 
     def _unknown(self, request: Request) -> Response:
         wait_ms = self._keys.failed(request)
