@@ -87,7 +87,7 @@ class Ingest:
         Refused when one event spoils a request that is all or nothing.
         """
         load = self._backlog.load()
-        if load is Load.FULL:  # before a body is read, as this has to be cheap
+        if load is Load.FULL:  # before anything else, as this has to be cheap
             raise StoreBusy("too much waits for the disk")
         sent = wire.parse(body, facts)
         if load is Load.HIGH and not overload.is_vital(sent, facts.source):

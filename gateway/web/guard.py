@@ -131,10 +131,10 @@ class Guard(HttpToolsProtocol):
         if self._caller is not None:
             self.timeout_keep_alive = limits.idle_s
             if door.unfinished[self._caller] >= limits.unfinished:
-                self._refuse(503)
+                self._turn_back()
                 return
         if not door.has_room():
-            self._refuse(503)
+            self._turn_back()
             return
         door.open.add(self)
         self._expect_within(limits.head_s)
@@ -347,6 +347,13 @@ class Guard(HttpToolsProtocol):
             self.transport.close()
         else:
             self._refuse(408)
+
+    def _turn_back(self) -> None:
+        """One connection too many: it keeps none of what is short, not even to read why."""
+        self._refused = True
+        metrics.REFUSED.labels("door", "503").inc()
+        self.transport.write(_answer(503))
+        self.transport.close()
 
     def _refuse(self, status: int) -> None:
         """Answer when it is the request's turn to be answered, and close."""
