@@ -5,6 +5,7 @@ to the store and is not on disk yet is counted, and from a mark on the events th
 view is sent again or is not missed, a purchase is money. (Google, Site Reliability Engineering, "Handling Overload".)
 """
 
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from enum import IntEnum
@@ -24,6 +25,10 @@ FULL_S = 2.0
 VITAL = frozenset({"Purchase", "CompleteRegistration", "Lead", "Subscribe", "InitiateCheckout"})
 
 
+_BACKEND_PATHS = re.compile(rb"/v1/|/v\d+\.\d+/|/healthz$")
+_VITAL_NAMES = re.compile(rb'"(?:' + "|".join(sorted(VITAL)).encode() + rb')"')
+
+
 class Load(IntEnum):
     """How much there is to do."""
 
@@ -39,18 +44,16 @@ def is_vital(hit: Hit, source: Source) -> bool:
     return any(one.name in VITAL for one in hit.events if isinstance(one, Sent))
 
 
+def looks_vital(path: bytes, body: bytes) -> bool:
+    """The same by a glance at the bytes, for a door too busy to read: a name in them is enough."""
+    return bool(_BACKEND_PATHS.match(path) or _VITAL_NAMES.search(body))
+
+
 class Backlog:
-    """What waits for the disk.
+    """What waits for the disk. `clock_s`: seconds of a clock that is never set."""
 
-    `clock_s`: seconds of a clock that is never set. `elsewhere`: how much of what may wait before the
-    hits come here does so, as a share.
-    """
-
-    def __init__(
-        self, clock_s: Callable[[], float], elsewhere: Callable[[], float] = lambda: 0.0
-    ) -> None:
+    def __init__(self, clock_s: Callable[[], float]) -> None:
         self._clock_s = clock_s
-        self._elsewhere = elsewhere
         self._numbers = count()
         self._since: dict[int, float] = {}
         """when each waiting hit began to, the oldest first"""
@@ -64,9 +67,11 @@ class Backlog:
         waited_s = 0.0 if oldest is None else self._clock_s() - oldest
         if share >= 1 or waited_s > FULL_S:
             return Load.FULL
-        # When that is full, its owner turns them away himself, and more cheaply.
-        share = max(share, self._elsewhere())
         return Load.HIGH if share >= HIGH or waited_s > HIGH_S else Load.CALM
+
+    def hits(self) -> int:
+        """How many requests wait for the disk and for nothing else."""
+        return len(self._since)
 
     @contextmanager
     def holding(self, items: int, size: int) -> Iterator[None]:

@@ -10,6 +10,7 @@ import resource
 import secrets
 import signal
 import socket
+import sys
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -19,7 +20,17 @@ import httpx2
 import uvicorn
 from starlette.applications import Starlette
 
-from gateway import __version__, cookies, geo, install, metrics, normalise, sender, snippet
+from gateway import (
+    __version__,
+    cookies,
+    geo,
+    install,
+    metrics,
+    normalise,
+    overload,
+    sender,
+    snippet,
+)
 from gateway.admission import Admission, Callers, Limiter
 from gateway.agent import Agents
 from gateway.config import Settings, Site
@@ -49,6 +60,9 @@ LOCK_WAIT_S = 30.0
 """how long a restart waits for the process before it"""
 BACKLOG = 2048
 """connections that may wait to be taken, as many as uvicorn allows"""
+SWITCH_S = 0.0002
+"""how long the loop may keep the store's thread waiting for the interpreter, at each of its statements. Measured, at five
+times the load it can take 71 to 86 % of it are stored, with Python's 5 ms 50 %"""
 OPERATOR_CONNECTIONS = 64
 FILES = OPERATOR_CONNECTIONS + 128
 """descriptors for everything but the connections of visitors"""
@@ -122,8 +136,15 @@ async def _run(
     locate: Callable[[str], Place],
     announce: Callable[[str], None],
 ) -> None:
+    sys.setswitchinterval(SWITCH_S)
     stopping = asyncio.Event()
-    front = Door(Limits(connections=_connections()), Callers(settings.trusted_proxies))
+    backlog = Backlog(time.monotonic)
+    front = Door(
+        Limits(connections=_connections()),
+        Callers(settings.trusted_proxies),
+        vital=overload.looks_vital,
+        resting=backlog.hits,
+    )
     back = Door(Limits(connections=OPERATOR_CONNECTIONS), Callers())
     agents = Agents()
     transport = _sandbox() if settings.sandbox else None
@@ -139,7 +160,7 @@ async def _run(
             settings=settings,
             visits=visits,
             outbox=store,
-            backlog=Backlog(time.monotonic, front.load),
+            backlog=backlog,
             locate=locate,
             agents=agents,
             on_stored=wake,

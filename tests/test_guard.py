@@ -43,6 +43,8 @@ class Listener:
     held: asyncio.Event = field(default_factory=asyncio.Event)
     """cleared, the application works on and on"""
 
+    resting: int = 0
+    """requests that wait for the disk"""
     state: ServerState
 
     def __post_init__(self) -> None:
@@ -114,7 +116,12 @@ async def listening(limits: Limits = LIMITS, *, reads: bool = True) -> AsyncIter
             super().__init__()
             self.of = lambda _address: whose.pop(0)  # type: ignore[assignment]
 
-    door = Door(limits, Named())
+    door = Door(
+        limits,
+        Named(),
+        vital=lambda path, body: path.startswith(b"/k3") and body == b"buy",
+        resting=lambda: listener.resting,
+    )
     guarded = protocol(door)
 
     async def application(
@@ -498,38 +505,97 @@ async def test_one_caller_may_leave_so_many_requests_unfinished_and_no_other_suf
         assert (await again.answer()).startswith(b"HTTP/1.1 200 ")
 
 
-async def test_a_visitor_is_turned_away_unread_before_a_backend_is_and_both_connections_go_on() -> (
-    None
-):
-    async with listening(replace(LIMITS, working=1, working_backend=2)) as listener:
-        page = b"POST /k3vq8w2/h HTTP/1.1\r\n" + HOST + b"Content-Length: 3\r\n\r\nabc"
-        graph = page.replace(b"/k3vq8w2/h", b"/v26.0/123/events")
+PAGE = b"POST /k3vq8w2/h HTTP/1.1\r\n" + HOST + b"Content-Length: 3\r\n\r\nabc"
+VITAL = PAGE.replace(b"abc", b"buy")
+
+
+async def test_what_matters_least_is_turned_away_first_and_the_connection_goes_on() -> None:
+    async with listening(replace(LIMITS, working=1, working_vital=2)) as listener:
         trickling = await listener.wire()
-        await trickling.say(page[:-1])  # an unfinished request is no work yet
+        await trickling.say(PAGE[:-1])  # an unfinished request is no work yet
+        first, second, third, fourth = [await listener.wire() for _ in range(4)]
         listener.held.clear()
-        wires = [await listener.wire() for _ in range(4)]
-        await wires[0].say(page)
+        await first.say(PAGE)
         while listener.door.load() < 1:
             await asyncio.sleep(0)
         for _ in range(2):
-            await wires[1].say(page)
-            answer = await wires[1].answer()
+            await second.say(PAGE[:-2], PAGE[-2:])
+            answer = await second.answer()
             assert answer.startswith(b"HTTP/1.1 503 ")
             assert re.search(rb"\r\nRetry-After: ([5-9]|10)\r\n", answer)
-        await wires[2].say(page.replace(HOST, HOST + b"Connection: close\r\n"))
-        assert b"Connection: close" in await wires[2].rest()
-        await wires[2 - 1].say(graph)
+        await third.say(GET.replace(HOST, HOST + b"Connection: close\r\n"))
+        assert b"Connection: close" in await third.rest()
+        await second.say(VITAL[:-2], VITAL[-2:])
         while listener.door.load() < 2:
             await asyncio.sleep(0)
-        await wires[3].say(graph)
-        assert (await wires[3].answer()).startswith(b"HTTP/1.1 503 ")
+        await fourth.say(VITAL)
+        assert (await fourth.answer()).startswith(b"HTTP/1.1 503 ")
         listener.held.set()
-        for wire in wires[:2]:
-            assert (await wire.answer()).startswith(b"HTTP/1.1 200 ")
+        assert (await first.answer()).endswith(b"\r\n\r\nabc")
+        assert (await second.answer()).endswith(b"\r\n\r\nbuy")
         assert listener.door.load() == 0
-        await wires[3].say(page)
-        assert (await wires[3].answer()).endswith(b"\r\n\r\nabc")
+        await fourth.say(PAGE)
+        assert (await fourth.answer()).endswith(b"\r\n\r\nabc")
         assert len(listener.seen) == 3
+
+
+async def test_pipelined_requests_are_answered_in_turn_also_where_some_are_turned_away() -> None:
+    async with listening(replace(LIMITS, working=1, working_vital=9)) as listener:
+        listener.held.clear()
+        busy, wire = await listener.wire(), await listener.wire("203.0.113.7")
+        await busy.say(PAGE)
+        while listener.door.load() < 1:
+            await asyncio.sleep(0)
+        await wire.say(PAGE + VITAL + PAGE + VITAL)
+        assert (await wire.answer()).startswith(b"HTTP/1.1 503 ")
+        while listener.door.load() < 2:
+            await asyncio.sleep(0)
+        listener.held.set()
+        rest = [await wire.answer() for _ in range(3)]
+        # When the third one's turn comes, the fourth waits too.
+        assert [answer[9:12] for answer in rest] == [b"200", b"503", b"200"]
+        assert listener.door.load() == 0
+        answer, took = await within(60, wire)
+    assert answer == b""
+    assert 14.9 < took < 16
+
+
+async def test_a_thousand_pipelined_requests_are_the_end_of_the_connection() -> None:
+    async with listening() as listener:
+        assert (await listener.ask(GET * 1000)).count(b"HTTP/1.1 200 ") <= 16
+    async with listening() as listener:
+        last = GET.replace(HOST, HOST + b"Connection: close\r\n")
+        assert (await listener.ask(GET * 16 + last)).count(b"HTTP/1.1 200 ") == 17
+
+
+async def test_a_large_body_is_not_kept_for_a_glance_at_it() -> None:
+    async with listening(replace(LIMITS, working=1)) as listener:
+        listener.held.clear()
+        busy, large = await listener.wire(), await listener.wire()
+        await busy.say(PAGE)
+        while listener.door.load() < 1:
+            await asyncio.sleep(0)
+        size = 500_000
+        head = b"POST /h HTTP/1.1\r\n" + HOST + b"Content-Length: %d\r\n\r\n" % size
+        await large.say(head, b"x" * size)
+        while listener.door.load() < 2:
+            await asyncio.sleep(0)
+        listener.held.set()
+        assert len(await large.answer()) > size
+
+
+async def test_what_waits_for_the_disk_is_no_work() -> None:
+    async with listening(replace(LIMITS, working=1)) as listener:
+        listener.held.clear()
+        listener.resting = 1
+        wires = [await listener.wire() for _ in range(2)]
+        for wire in wires:
+            await wire.say(PAGE)
+        while listener.door.working < 2:
+            await asyncio.sleep(0)
+        listener.held.set()
+        for wire in wires:
+            assert (await wire.answer()).startswith(b"HTTP/1.1 200 ")
 
 
 @pytest.mark.parametrize("end", [Wire.rest, None], ids=["by-deadline", "by-the-client"])

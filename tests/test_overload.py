@@ -82,7 +82,27 @@ def test_what_fails_or_is_cancelled_waits_no_longer() -> None:
     assert backlog.load() is Load.CALM
 
 
-def test_what_waits_elsewhere_turns_away_only_what_matters_least() -> None:
-    shares = iter([0.7, 0.9, 1.5])
-    backlog = Backlog(Clock(), lambda: next(shares))
-    assert [backlog.load() for _ in range(3)] == [Load.CALM, Load.HIGH, Load.HIGH]
+@pytest.mark.parametrize(
+    ("path", "body", "vital"),
+    [
+        (b"/k3vq8w2/h", b'{"events":[{"name":"PageView"}]}', False),
+        (b"/k3vq8w2/h", b'{"events":[{"name":"PageView"},{"name": "Purchase"}]}', True),
+        (b"/k3vq8w2/h", b'{"events":[{"name":"PurchaseButton"}]}', False),
+        (b"/v1/events", b"", True),
+        (b"/v26.0/123/events", b"", True),
+        (b"/healthz", b"", True),
+        (b"/v1abcde/h", b"", False),
+        (b"/k3vq8w2", b"", False),
+    ],
+)
+def test_a_glance_at_the_bytes_tells_what_matters_most(
+    path: bytes, body: bytes, vital: bool
+) -> None:
+    assert overload.looks_vital(path, body) is vital
+
+
+def test_who_waits_for_the_disk_is_counted() -> None:
+    backlog = Backlog(Clock())
+    with backlog.holding(1000, 0), backlog.holding(0, 0):
+        assert backlog.hits() == 2
+    assert backlog.hits() == 0

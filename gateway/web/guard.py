@@ -7,19 +7,24 @@ knows where the next request begins.
 """
 
 import asyncio
-import re
+import itertools
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
 from http import HTTPStatus
 from typing import ClassVar
 
 import httptools
+from uvicorn._types import ASGI3Application
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from gateway import metrics
 from gateway.admission import Callers
 from gateway.web.answer import retry_after
+
+UNDECIDED_BYTES = 60 * 1024
+"""of a body that are kept for a glance at it; uvicorn reads no more than 64 KiB for nobody"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,16 +48,15 @@ class Limits:
     url_bytes: int = 8 * 1024
     unread_bytes: int = 1024 * 1024
     """that may still come once the answer was given"""
+    pipelined: int = 16
+    """requests sent ahead of the answers; no browser does that, and a thousand fit into one piece"""
     connections: int = 4096
     unfinished: int = 256
     """connections of one caller whose request is not there yet; whole offices behind one address have few"""
-    working: int = 512
-    """requests being answered, some 100 ms of work; one more is 503 at a tenth of its cost"""
-    working_backend: int = 1024
-    """the same for a backend's, which is turned away last"""
-
-
-_BACKEND = re.compile(rb"/v1/|/v\d+\.\d+/|/healthz$")
+    working: int = 128
+    """requests that are worked on, some 30 ms; one more is 503 at a tenth of its cost"""
+    working_vital: int = 256
+    """the same for those that are turned away last"""
 
 
 class _Part(Enum):
@@ -70,9 +74,22 @@ class _Refused(Exception):
 class Door:
     """What the connections of one listener share."""
 
-    def __init__(self, limits: Limits, callers: Callers) -> None:
+    def __init__(
+        self,
+        limits: Limits,
+        callers: Callers,
+        *,
+        vital: Callable[[bytes, bytes], bool] = lambda _path, _body: False,
+        resting: Callable[[], int] = lambda: 0,
+    ) -> None:
+        """`vital`: whether the path and body of a request are of the kind that is turned away last.
+
+        `resting`: how many of the requests being answered wait for a disk, which costs no work.
+        """
         self.limits = limits
         self.callers = callers
+        self._vital = vital
+        self._resting = resting
         self.open: set[Guard] = set()
         self.idle: dict[Guard, None] = {}
         """between requests, the longest first"""
@@ -82,14 +99,15 @@ class Door:
         """requests that are complete and not yet answered"""
 
     def load(self) -> float:
-        """The share of the work visitors may make that is being done; 1 and more: too much."""
-        return self.working / self.limits.working
+        """The share of the work it may have that there is; 1 and more: too much."""
+        return (self.working - self._resting()) / self.limits.working
 
-    def is_too_busy_for(self, url: bytes) -> bool:
-        """Whether a request has to be turned away unread."""
-        if self.working < self.limits.working:
-            return False
-        return self.working >= self.limits.working_backend or not _BACKEND.match(url)
+    def lets_in(self, path: bytes, body: bytes) -> bool:
+        """Whether a request is worked on, or turned away unread."""
+        work = self.working - self._resting()
+        if work < self.limits.working:
+            return True
+        return work < self.limits.working_vital and self._vital(path, body)
 
     def has_room(self) -> bool:
         """Whether one more connection fits, if need be instead of the one that is idle for longest."""
@@ -115,6 +133,9 @@ class Guard(HttpToolsProtocol):
     """of `_barren`, what came in one piece with the end of something else"""
     _unread = 0
     _working = 0
+    """requests that are complete and not yet answered"""
+    _undecided: tuple[RequestResponseCycle, ASGI3Application] | None = None
+    """a request that may be turned away once its body is there"""
     _status = 400
     _refused = False
     _caller: str | None = None
@@ -220,10 +241,7 @@ class Guard(HttpToolsProtocol):
         if status := self._fault():
             self._status = status
             raise _Refused
-        if self.door.is_too_busy_for(self.url) and self._may_answer():
-            self._turn_away()
-        else:
-            super().on_headers_complete()
+        super().on_headers_complete()
         # What follows a chunked body looks like headers and would be added to them, behind everybody's back:
         # a forwarded address for one, after the front server's own.
         self.headers = []
@@ -237,15 +255,21 @@ class Guard(HttpToolsProtocol):
             if self._unread > self.door.limits.unread_bytes:
                 raise _Refused
         super().on_body(body)
+        if self._undecided is not None and len(self.cycle.body) > UNDECIDED_BYTES:
+            (cycle, app), self._undecided = self._undecided, None
+            super()._start_asgi_task(cycle, app)
 
     def on_message_complete(self) -> None:
         super().on_message_complete()
-        if not self.cycle.response_complete:
-            self._working += 1
-            self.door.working += 1
         self._part = _Part.NOTHING
         self._barren = 0
         self._rest()
+        if self._undecided is not None:
+            (cycle, app), self._undecided = self._undecided, None
+            self._start_or_turn_away(cycle, app)
+        if not self.cycle.response_complete:
+            self._working += 1
+            self.door.working += 1
 
     def on_response_complete(self) -> None:
         if self._working:
@@ -258,6 +282,8 @@ class Guard(HttpToolsProtocol):
     def _fault(self) -> int:
         """The status that refuses the headers that are complete; 0 when nothing is wrong with them."""
         limits = self.door.limits
+        if len(self.pipeline) >= limits.pipelined:
+            return 400
         if self._is_url_too_long():
             return 414
         if len(self.headers) > limits.fields:
@@ -287,27 +313,27 @@ class Guard(HttpToolsProtocol):
             return True
         return self._barren - self._shared > self.door.limits.head_bytes
 
-    def _turn_away(self) -> None:
-        """503 without a task, a framework or a look at the body, and the connection goes on."""
-        metrics.REFUSED.labels("door", "503").inc()
-        last = not self.parser.should_keep_alive()
-        self.cycle = RequestResponseCycle(
-            scope=self.scope,
-            transport=self.transport,
-            flow=self.flow,
-            logger=self.logger,
-            access_logger=self.access_logger,
-            access_log=False,
-            default_headers=[],
-            message_event=asyncio.Event(),
-            expect_100_continue=False,
-            keep_alive=not last,
-            on_response=lambda: None,
-        )
-        self.cycle.response_complete = True
-        self.transport.write(_answer(503, last=last))
-        if last:
+    # --- too much to do ----------------------------------------------------------------------
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
+        if self.door.load() < 1 or self.expect_100_continue:
+            super()._start_asgi_task(cycle, app)
+        elif cycle.more_body:
+            self._undecided = (cycle, app)
+        else:
+            self._start_or_turn_away(cycle, app)
+
+    def _start_or_turn_away(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
+        """Work on a complete request, or answer 503 without a task, a framework or its body parsed."""
+        if self.door.lets_in(cycle.scope["raw_path"], bytes(cycle.body)):
+            super()._start_asgi_task(cycle, app)
+            return
+        _TURNED_AWAY.inc()
+        cycle.response_started = cycle.response_complete = True
+        self.transport.write(next(_LATER if cycle.keep_alive else _LATER_AND_CLOSED))
+        if not cycle.keep_alive:
             self.transport.close()
+        self.on_response_complete()
 
     # --- deadlines and refusals --------------------------------------------------------------
 
@@ -334,6 +360,8 @@ class Guard(HttpToolsProtocol):
 
     def _wait_for_the_next(self) -> None:
         # uvicorn's timer began with the answer, and the rest of the body ended it.
+        if self.timeout_keep_alive_task is not None:
+            return
         self.timeout_keep_alive_task = self.loop.call_later(
             self.timeout_keep_alive, self.timeout_keep_alive_handler
         )
@@ -390,6 +418,12 @@ def _answer(status: int, *, last: bool = True) -> bytes:
         *(f"{name}: {value}" for name, value in retry_after().items() if status in {408, 503}),
     ]
     return "\r\n".join([*lines, "", ""]).encode()
+
+
+# Made beforehand: whoever is turned away must cost next to nothing. The moments to come again differ.
+_TURNED_AWAY = metrics.REFUSED.labels("door", "503")
+_LATER = itertools.cycle([_answer(503, last=False) for _ in range(100)])
+_LATER_AND_CLOSED = itertools.cycle([_answer(503) for _ in range(100)])
 
 
 def protocol(own: Door) -> type[Guard]:
