@@ -184,7 +184,9 @@ async def _run(
         )
         paths = _paths(settings, own, ingest, visits)
         servers = (
-            _server(_public_app(settings, own, ingest, store, paths), front, settings.trusted_proxies),
+            _server(
+                _public_app(settings, own, ingest, store, paths), front, settings.trusted_proxies
+            ),
             _server(app.operator_app(operator), back),
         )
         reloads = Reloads(settings, workers, paths.refresh)
