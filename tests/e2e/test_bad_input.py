@@ -216,6 +216,35 @@ def test_events_of_another_site_are_not_taken(gateway: Witness) -> None:
 
 
 @pytest.mark.parametrize(
+    ("origin", "told"),
+    [
+        ("https://shop.example.com", True),
+        ("https://example.com", True),
+        ("https://a.b.example.com:8443", True),
+        ("http://127.0.0.1:5000", True),  # the host that was asked
+        ("null", False),
+        ("https://example.com.evil.test", False),
+        ("https://evilexample.com", False),
+        ("https://evil.test/https://example.com", False),
+        ("https://example.com@evil.test", False),
+        ("*", False),
+        ("", False),
+        (None, False),
+    ],
+)
+def test_only_the_site_s_own_pages_may_read_the_answer(
+    gateway: Witness, origin: str | None, told: bool
+) -> None:
+    body = json.dumps({"events": [page_event(f"cors-{origin}")]})
+    headers = {} if origin is None else {"Origin": origin}
+    for answer in (gateway.post(body, headers=headers), gateway.post("{", headers=headers)):
+        assert answer.headers.get("access-control-allow-origin") == (origin if told else None)
+        allowed = {name for name in answer.headers if name.startswith("access-control-")}
+        assert bool(allowed) is told
+        assert ("Origin" in answer.headers.get("vary", "")) is told
+
+
+@pytest.mark.parametrize(
     ("event", "outcome"),
     [
         (page_event("odd-1") | {"url": "http://[x]/"}, "invalid"),
