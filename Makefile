@@ -4,7 +4,7 @@ SHELL := /bin/bash
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: run test check lint build lock clean
+.PHONY: run test check lint build bench lock clean
 
 run: .venv/.run
 	@$(BIN)/gateway serve
@@ -22,6 +22,10 @@ build: static/node_modules/.done
 static/node_modules/.done: static/package-lock.json
 	npm ci --silent --no-audit --no-fund --prefix static
 	@touch $@
+
+# What it does with more than it can take. Timed, so no part of the tests.
+bench: .venv/.test
+	$(BIN)/python bench/overload.py
 
 lint: .venv/.test
 	$(BIN)/ruff format --check .

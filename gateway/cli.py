@@ -25,7 +25,7 @@ from gateway.outcome import WAITING, Outcome
 from gateway.secret import Secret
 from gateway.stores import DeadLetter, LedgerLine, LoggedEvent
 from gateway.stores.sqlite import SqliteReader, SqliteStore, banner_of
-from gateway.web.operator import dead_letter, ledger_line, logged_event
+from gateway.web.shapes import dead_letter, ledger_line, logged_event
 
 _as_json = click.option("--json", "as_json", is_flag=True, help="One JSON document a line.")
 _NO_SERVER = "no gateway is running on this store; start one with `gateway serve`"

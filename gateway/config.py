@@ -59,6 +59,7 @@ class Settings:
     sites: tuple[Site, ...]
     store: str
     store_path: Path
+    store_max_bytes: int
     api_key: Secret | None
     admin_password: Secret | None
     browser_events: frozenset[str] | None
@@ -70,6 +71,7 @@ class Settings:
     graph_url: str
     graph_version: str
     rate_per_second: float
+    hits_per_address: float
     trusted_proxies: tuple[str, ...]
     geoip_database: Path | None
     hold_seconds: float

@@ -3,10 +3,13 @@
     GatewayError
     ├── SettingsError        a setting is unknown, of the wrong type or impossible: the start stops
     ├── HitInvalid           a body that cannot be judged: nothing of it was stored
+    │   ├── HitEncoded       compressed in a way that is not taken here
     │   └── HitTooLarge      more bytes or more events than one request may carry
     └── StoreError           the store cannot keep its word: nothing was accepted
+        ├── StoreBusy        more waits for the disk than it takes in time
         ├── StoreLocked      another process owns it
-        └── StoreUnwritable  it cannot be written (read-only, full, broken)
+        └── StoreUnwritable  it cannot be written (read-only, broken)
+            └── StoreFull    no room is left for more
 
 A message names the field or the key and what is allowed, never the value: it may be a person's.
 """
@@ -29,6 +32,10 @@ class HitInvalid(GatewayError):
         self.error = error
 
 
+class HitEncoded(HitInvalid):
+    """Compressed in a way that is not taken here."""
+
+
 class HitTooLarge(HitInvalid):
     """More bytes or events than one request may carry."""
 
@@ -37,9 +44,17 @@ class StoreError(GatewayError):
     """The store cannot keep its word; whoever sent the event should try again later."""
 
 
+class StoreBusy(StoreError):
+    """More waits for the disk than it takes in time."""
+
+
 class StoreLocked(StoreError):
     """Another process owns the store."""
 
 
 class StoreUnwritable(StoreError):
     """The store cannot be written."""
+
+
+class StoreFull(StoreUnwritable):
+    """No room is left for more; what is there can still be delivered."""

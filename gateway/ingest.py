@@ -1,15 +1,17 @@
 """From what was sent to what is stored. `Ingest.accept` is the list of everything that happens to a hit."""
 
+import asyncio
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from gateway import consent, enrich, event, metrics, privacy, urls, validate, wire
+from gateway import consent, enrich, event, metrics, overload, privacy, urls, validate, wire
 from gateway.agent import UNREAD, Agent, Agents
 from gateway.config import Pixel, Settings, Site
 from gateway.enrich import Place
-from gateway.errors import GatewayError
-from gateway.hit import Facts, Misfit, Sent, Source
+from gateway.errors import GatewayError, StoreBusy
+from gateway.hit import Facts, Hit, Misfit, Sent, Source
 from gateway.outcome import UNRECORDED, Outcome
+from gateway.overload import Backlog, Load
 from gateway.stores import Drop, Entry, Note, Outbox
 from gateway.validate import Problem
 from gateway.visit import Visit, Visits
@@ -17,6 +19,9 @@ from gateway.visit import Visit, Visits
 # The part of custom_data the event log shows: about money and campaigns, not about people.
 _SHOWN = frozenset({"value", "currency", "num_items", "content_type", *urls.UTM_KEYS})
 
+
+SLICE = 20
+"""events of one request judged before everybody else has a turn: some 5 ms"""
 
 _FOREIGN = Problem("url", "not a host of this site", "")
 _BOT = Problem("", "a bot by its user agent", "")
@@ -60,6 +65,7 @@ class Ingest:
         settings: Settings,
         visits: Visits,
         outbox: Outbox,
+        backlog: Backlog,
         locate: Callable[[str], Place],
         agents: Agents,
         on_stored: Callable[[], None],
@@ -67,6 +73,7 @@ class Ingest:
         self._settings = settings
         self._visits = visits
         self._outbox = outbox
+        self._backlog = backlog
         self._locate = locate
         self._agents = agents
         self._on_stored = on_stored
@@ -76,20 +83,25 @@ class Ingest:
 
         `site`: the page's; a backend's events name their pixel, or there is only one. When this
         returns, every event that was not refused is on disk. Raises HitInvalid when the body cannot
-        be read, StoreError when nothing could be stored, and Refused when one event spoils a request
-        that is all or nothing.
+        be read, StoreError when nothing could be stored, StoreBusy when too much waits already, and
+        Refused when one event spoils a request that is all or nothing.
         """
+        load = self._backlog.load()
+        if load is Load.FULL:  # before anything else, as this has to be cheap
+            raise StoreBusy("too much waits for the disk")
         sent = wire.parse(body, facts)
+        if load is Load.HIGH and not overload.is_vital(sent, facts.source):
+            raise StoreBusy("too much waits for the disk")
         visit = self._visits.meet(facts, site, sent) if site else None
         agent = await self._agents.read(facts.agent) if facts.source is Source.PAGE else UNREAD
-        fates = [self._judge(one, facts, visit, agent) for one in sent.events]
+        fates = await self._judge_all(sent, facts, visit, agent)
         if facts.source is Source.GRAPH:
             _refuse_whole(fates)
-        stored = await self._outbox.put(
-            [entry for fate in fates for entry in fate.entries],
-            [drop for fate in fates for drop in fate.drops],
-            facts.now_ms,
-        )
+        entries = [entry for fate in fates for entry in fate.entries]
+        drops = [drop for fate in fates for drop in fate.drops]
+        size = sum(len(entry.body) for entry in entries)
+        with self._backlog.holding(len(entries) + len(drops), size):
+            stored = await self._outbox.put(entries, drops, facts.now_ms)
         self._on_stored()
         answers = iter(stored)
         judged = tuple(fate.judged(answers) for fate in fates)
@@ -97,6 +109,16 @@ class Ingest:
             metrics.EVENTS.labels(facts.source, one.outcome).inc()
         set_cookies = self._visits.answer(visit) if visit else ()
         return Receipt(judged=judged, set_cookies=set_cookies)
+
+    async def _judge_all(
+        self, sent: Hit, facts: Facts, visit: Visit | None, agent: Agent
+    ) -> "list[_Fate]":
+        fates = []
+        for number, one in enumerate(sent.events, 1):
+            fates.append(self._judge(one, facts, visit, agent))
+            if number % SLICE == 0:
+                await asyncio.sleep(0)
+        return fates
 
     def _judge(
         self, sent: Sent | Misfit, facts: Facts, visit: Visit | None, agent: Agent

@@ -62,17 +62,20 @@ def _number(low: float, high: float) -> Callable[[Any], float]:
         except (TypeError, ValueError, OverflowError):
             number = float("nan")
         if not low <= number <= high:
-            raise ValueError(f"a number from {low:g} to {high:g}")
+            raise ValueError(f"a number from {low:.15g} to {high:.15g}")
         return number
 
     return read
 
 
-def _port(value: Any) -> int:
-    number = _number(0, 65535)(value)
-    if number != int(number):
-        raise ValueError("a whole number from 0 to 65535")
-    return int(number)
+def _whole(low: int, high: int) -> Callable[[Any], int]:
+    def read(value: Any) -> int:
+        number = _number(low, high)(value)
+        if number != int(number):
+            raise ValueError(f"a whole number from {low} to {high}")
+        return int(number)
+
+    return read
 
 
 def _list(value: Any) -> tuple[str, ...]:
@@ -191,6 +194,8 @@ KEYS = (
         about="true sends every batch to the built-in stand-in of Meta's Graph, pixel or not."),
     Key(name="store", read=_store, default="sqlite:///./data/gateway.db",
         about="Where events are kept until Meta has them. The install's secret lies beside the file."),
+    Key(name="store_max_bytes", read=_whole(10_000_000, 1_000_000_000_000), default=10_000_000_000,
+        about="The most the SQLite file may take, in bytes. When it is full, or the disk is, new events are refused with 503."),
     Key(name="api_key", read=lambda v: Secret(_text(v)), default=None, secret=True,
         about="The key of the backend API. Made and printed once when absent."),
     Key(name="admin_password", read=lambda v: Secret(_text(v)), default=None, secret=True,
@@ -225,6 +230,8 @@ KEYS = (
         about="Pinned Graph version."),
     Key(name="rate_per_second", read=_number(0.1, 1000), default=10.0,
         about="Requests a second to Meta for each pixel, up to 1000 events each."),
+    Key(name="hits_per_address", read=_number(0, 100_000), default=100.0,
+        about="Hits a second one visitor's address may send, after ten times as many at once. A carrier has thousands of phones behind one. 0: no limit."),
     Key(name="trusted_proxies", read=_networks, default=(), example='["127.0.0.1", "10.0.0.0/8"]',
         about="Addresses whose X-Forwarded-For and X-Forwarded-Proto count. Empty: the socket's address is the visitor's."),
     Key(name="geoip_database", read=_file, default=None, example="/var/lib/GeoIP/GeoLite2-City.mmdb",
@@ -235,11 +242,11 @@ KEYS = (
         about="forward: Meta merges the server's copy with the browser pixel's by the event id."),
     Key(name="host", read=_text, default="127.0.0.1",
         about="Address of the public face."),
-    Key(name="port", read=_port, default=8000,
+    Key(name="port", read=_whole(0, 65535), default=8000,
         about="Port of the public face; 0 takes a free one."),
     Key(name="admin_host", read=_text, default="127.0.0.1",
         about="Address of the operator's face. Keep it off the internet."),
-    Key(name="admin_port", read=_port, default=8001,
+    Key(name="admin_port", read=_whole(0, 65535), default=8001,
         about="Port of the operator's face; 0 takes a free one."),
     Key(name="log_level", read=_choice("debug", "info", "warning", "error"), default="info",
         about="debug, info, warning or error."),
@@ -300,5 +307,5 @@ def _toml(key: Key) -> str:
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, int | float):
-        return f"{value:g}"
+        return str(value) if isinstance(value, int) else f"{value:g}"
     return key.example or "[]" if isinstance(value, tuple) else f'"{value}"'

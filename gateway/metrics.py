@@ -54,5 +54,14 @@ LANE_PAUSED = Gauge(
 )
 OUTBOX_JOBS = Gauge("gateway_outbox_jobs", "Events not yet delivered", ["pixel"], registry=REGISTRY)
 DEAD_LETTERS = Gauge("gateway_dead_letters", "Events given up on", ["pixel"], registry=REGISTRY)
+OLDEST_SECONDS = Gauge(
+    "gateway_outbox_oldest_seconds",
+    "How long the event that waits for longest has been waiting",
+    registry=REGISTRY,
+)
+DISK_FREE = Gauge("gateway_disk_free_bytes", "What is left of the store's disk", registry=REGISTRY)
+ALERTS = Gauge(
+    "gateway_alerts", "How many states of this name are wrong now", ["alert"], registry=REGISTRY
+)
 BUILD = Gauge("gateway_build_info", "Always 1", ["version"], registry=REGISTRY)
 BUILD.labels(__version__).set(1)

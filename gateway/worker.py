@@ -19,6 +19,8 @@ MARGIN_MS = 20_000
 """what a request needs of its lease, with the settling after it"""
 LINGER_S = 1.0
 """how long a batch that is not full gathers: nobody waits for it, and Meta counts requests"""
+GRACE_S = 3.0
+"""how long a stop waits for Meta's answer; without one the events are sent again later"""
 FRAME_BYTES = 4096
 """room for the token and the brackets around the events"""
 DOUBT_MS = 24 * 3_600_000
@@ -54,10 +56,16 @@ class Worker:
         """answers in a row that were about the pixel: a pause, or a throttle"""
         self._suspects = 0
         """how many of the oldest events a split that was cut short would have sent next"""
+        self._patience: asyncio.Timeout | None = None
+        """how long the request under way may take; without end until it is told to stop"""
+        self._unsettled: list[Settlement] = []
+        """what the store could not write down"""
         self._full = False
         """whether the last claim took all that a request can carry, so that more may wait"""
         self.trouble = "" if pixel.access_token else capi.no_token().reason
         """why nothing or too little is delivered at the moment; empty when all is well"""
+        self.paused = bool(self.trouble)
+        """whether it stays like this until somebody sees to it"""
         self._logged = ""
         self.version_warning = ""
         """Meta's word that the Graph version in use is about to go"""
@@ -69,6 +77,7 @@ class Worker:
         part is settled as soon as its fate is known. Answers how many events were claimed. Raises
         StoreError; a network that fails is a Verdict.
         """
+        await self._settle([])
         deliveries = await self._claim()
         now_ms = self._clock_ms()
         await self._settle([s for d in deliveries if (s := _out_of_time(d, now_ms))])
@@ -127,12 +136,15 @@ class Worker:
         self._pixel = pixel
         self._resume_ms = self._refusals = 0
         self.trouble = "" if pixel.access_token else capi.no_token().reason
+        self.paused = bool(self.trouble)
         self._nudged.set()
 
-    def stop(self) -> None:
-        """End `run` after the request it is at."""
+    def stop(self, grace_s: float = GRACE_S) -> None:
+        """End `run` after the request it is at, for whose answer it waits no longer than `grace_s`."""
         for event in (self._stopping, self._nudged, self._stored):
             event.set()
+        if self._patience is not None and not self._patience.expired():
+            self._patience.reschedule(asyncio.get_running_loop().time() + grace_s)
 
     # --- waiting -----------------------------------------------------------------------------
 
@@ -176,17 +188,31 @@ class Worker:
 
     async def _send(self, bodies: Sequence[bytes]) -> Verdict:
         pixel = self._pixel
-        verdict = await self._sender.send(pixel, bodies)
+        try:
+            async with asyncio.timeout(GRACE_S if self._stopping.is_set() else None) as patience:
+                self._patience = patience
+                verdict = await self._sender.send(pixel, bodies)
+        except TimeoutError:
+            return capi.unreachable("stopped before Meta answered", ambiguous=True)
+        finally:
+            self._patience = None
         if pixel is self._pixel or not verdict.lane:
             self._heed(verdict, len(bodies))
         return verdict
 
     async def _settle(self, settlements: Sequence[Settlement]) -> None:
-        if not settlements:
+        """Write down what became of deliveries, and first what could not be written down before.
+
+        Until it is, this raises and nothing is claimed: what Meta has would be sent again.
+        """
+        self._unsettled += settlements
+        if not self._unsettled:
             return
+        settled = tuple(self._unsettled)
         # A cancelled worker still writes down what Meta already has.
-        await asyncio.shield(self._outbox.settle(settlements, self._clock_ms()))
-        for settlement in settlements:
+        await asyncio.shield(self._outbox.settle(settled, self._clock_ms()))
+        del self._unsettled[: len(settled)]
+        for settlement in settled:
             metrics.EVENTS.labels("delivery", settlement.outcome).inc()
 
     async def _give_back(self, parts: Sequence[Sequence[Delivery]], *, ambiguous: bool) -> None:
@@ -264,7 +290,8 @@ class Worker:
             pause = verdict.fate is Fate.PAUSE
             wait_ms = verdict.wait_ms or backoff.lane_ms(self._refusals, pause=pause)
             self._resume_ms = now_ms + wait_ms
-        metrics.LANE_PAUSED.labels(self._pixel.lane).set(verdict.fate is Fate.PAUSE)
+        self.paused = verdict.fate is Fate.PAUSE
+        metrics.LANE_PAUSED.labels(self._pixel.lane).set(self.paused)
         extra = {"pixel": self._pixel.lane[-4:], "events": count, "trace": verdict.trace}
         # One bad event is no trouble of the pixel.
         trouble = "" if verdict.fate is Fate.SPLIT else verdict.reason

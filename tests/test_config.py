@@ -672,6 +672,8 @@ BAD: list[tuple[str, list[str]]] = [
     ),
     ("graph_version", ["'26'", "'v26'", "26.0", "'latest'"]),
     ("rate_per_second", ["0", "-1", "1001", "'fast'", "nan", "inf", "true", "[]", "1" + "0" * 400]),
+    ("hits_per_address", ["-1", "'many'", "nan", "[]"]),
+    ("store_max_bytes", ["0", "1000", "1e13", "'10 GB'", "10000000.5", "true"]),
     ("trusted_proxies", ["'all'", "['*']", "['10.0.0.1/8']", "['10.0.0.0/33']", "5", "[5]"]),
     ("geoip_database", ["''", "5", "[]", "'~nobody-here/x.mmdb'"]),
     ("hold_seconds", ["10", "'ten'", "-1", "[]"]),

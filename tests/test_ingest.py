@@ -1,7 +1,9 @@
 """From a request to the disk: which site and pixel an event is for, and what is kept of it."""
 
+import asyncio
 import hashlib
 import json
+import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
@@ -11,11 +13,12 @@ from gateway import config
 from gateway.agent import Agents
 from gateway.config import Site
 from gateway.enrich import Place
-from gateway.errors import HitInvalid
+from gateway.errors import HitInvalid, StoreBusy
 from gateway.hit import Facts, Source
 from gateway.ingest import Ingest, Receipt, Refused
 from gateway.master import Seal
 from gateway.outcome import Outcome
+from gateway.overload import ITEMS, Backlog
 from gateway.stores.sqlite import SqliteStore
 from gateway.visit import Visits
 
@@ -59,10 +62,12 @@ class Install:
         self.settings = config.load({}, file=file)
         self.agents = Agents()
         self.woken = 0
+        self.backlog = Backlog(time.monotonic)
         self.ingest = Ingest(
             settings=self.settings,
             visits=Visits(Seal("_k3vq8", b"k" * 32), lambda _below: 7),
             outbox=store,
+            backlog=self.backlog,
             locate=lambda address: PLACES.get(address, Place()),
             agents=self.agents,
             on_stored=self._woken,
@@ -638,3 +643,38 @@ async def test_a_value_the_page_hashed_is_sent_as_it_is_and_equals_the_raw_one(m
 
     users = [body["user_data"] for body in await install.bodies("11111")]
     assert [u["em"][0] for u in users if isinstance(u, dict)] == [hashed, hashed]
+
+
+# --- too much to do --------------------------------------------------------------------------
+
+
+async def test_a_full_backlog_refuses_all_unread_and_a_high_one_what_matters_least(
+    make: Maker,
+) -> None:
+    install = make(ONE_PIXEL)
+    (site,) = install.settings.sites
+    purchase = order("p")
+    with install.backlog.holding(ITEMS, 0):
+        with pytest.raises(StoreBusy):
+            await install.ingest.accept(b"no JSON", Facts(source=Source.PAGE, now_ms=NOW), site)
+        with pytest.raises(StoreBusy):
+            await install.backend(purchase)
+    with install.backlog.holding(ITEMS - 1, 0):
+        with pytest.raises(StoreBusy):
+            await install.page(site, "https://shop.example/", "view")
+        receipt = await install.backend(purchase)
+        assert receipt.judged[0].outcome is Outcome.PENDING
+    assert await install.ids("11111") == ["p"]
+    await install.page(site, "https://shop.example/", "view")
+    assert await install.ids("11111") == ["view"]
+
+
+async def test_a_backend_s_thousand_events_do_not_keep_a_visitor_waiting(make: Maker) -> None:
+    install = make(ONE_PIXEL)
+    (site,) = install.settings.sites
+    many = [order(f"many-{n}") for n in range(1000)]
+    batch = asyncio.create_task(install.backend(*many))
+    await asyncio.sleep(0)  # it has begun
+    await install.page(site, "https://shop.example/", "view")
+    assert not batch.done()
+    assert len((await batch).judged) == 1000

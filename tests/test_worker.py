@@ -1,15 +1,18 @@
 """What a worker does with time, doubt and trouble: a real store, a real socket, a clock that jumps."""
 
 import asyncio
+import contextlib
 import itertools
 import sqlite3
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
+from disk import full_disk
 from e2e.harness import Asked, JumpingLoop, Lane, Reply, lane, now_ms, pixel
 
-from gateway.errors import StoreError
+from gateway.errors import StoreError, StoreUnwritable
+from gateway.worker import LEASE_MS
 
 DAY_S = 86_400
 REJECTED = Reply.error(400, 100, 2804019)
@@ -369,3 +372,73 @@ async def test_requests_never_exceed_the_pace_whatever_the_answers(one: Lane) ->
     assert len(times) > 20
     for first, eleventh in zip(times, times[10:], strict=False):
         assert eleventh - first >= 1000
+
+
+async def test_what_meta_has_is_not_sent_again_where_the_store_could_not_write_it_down(
+    one: Lane,
+) -> None:
+    await one.put("a")
+    with contextlib.ExitStack() as until_there_is_room:
+
+        def last_moment(_asked: Asked) -> None:
+            until_there_is_room.enter_context(full_disk())
+
+        one.graph.reply = last_moment
+        for _ in range(3):
+            with pytest.raises(StoreUnwritable):
+                await one.worker.drain_once()
+    one.graph.reply = lambda _asked: None
+    await asyncio.sleep(LEASE_MS / 1000 + 1)
+    assert await one.worker.drain_once() == 0
+    assert await one.outcomes() == {"a": "delivered"}
+    assert len(one.graph.asked) == 1
+
+
+async def test_told_to_stop_it_waits_three_seconds_for_meta_and_keeps_the_events(one: Lane) -> None:
+    one.graph.say(Reply(delay_s=9))
+    await one.put(*numbered(3))
+    running = asyncio.create_task(one.worker.run())
+    while not one.graph.asked:
+        await asyncio.sleep(0.1)
+    told_ms = now_ms()
+    one.worker.stop()
+    await running
+    assert 2_900 <= now_ms() - told_ms < 8_000
+    assert set((await one.outcomes()).values()) == {"pending"}
+    assert {event.reason for event in (await one.log()).values()} == {
+        "stopped before Meta answered"
+    }
+    await asyncio.sleep(30)
+    claimed = await one.store.claim(
+        pixel().lane, now_ms=now_ms(), lease_ms=now_ms() + 1, limit=9, max_bytes=10**6
+    )
+    # Meta may have them, which ends their being sent again a day later.
+    assert [delivery.doubt_ms > 0 for delivery in claimed] == [True] * 3
+
+
+async def test_told_to_stop_now_it_waits_for_nothing(one: Lane) -> None:
+    one.graph.say(Reply(delay_s=9))
+    await one.put("a")
+    running = asyncio.create_task(one.worker.run())
+    while not one.graph.asked:
+        await asyncio.sleep(0.1)
+    one.worker.stop()
+    told_ms = now_ms()
+    one.worker.stop(0)
+    await running
+    assert now_ms() - told_ms < 2_900
+    assert await one.outcomes() == {"a": "pending"}
+    await asyncio.sleep(10)  # until Graph's answer is over, too
+
+
+async def test_an_answer_within_the_grace_counts(one: Lane) -> None:
+    one.graph.reply = lambda asked: Reply(
+        body=b'{"events_received":%d}' % len(asked.events), delay_s=2
+    )
+    await one.put("a")
+    running = asyncio.create_task(one.worker.run())
+    while not one.graph.asked:
+        await asyncio.sleep(0.1)
+    one.worker.stop()
+    await running
+    assert await one.outcomes() == {"a": "delivered"}

@@ -215,6 +215,10 @@ class Records(Protocol):
         """One line a pixel."""
         ...
 
+    async def oldest_ms(self) -> int | None:
+        """When the event that waits for longest was accepted; None when none does."""
+        ...
+
     async def events(
         self,
         *,

@@ -17,7 +17,7 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import TypeVar
 
-from gateway.errors import StoreError, StoreLocked, StoreUnwritable
+from gateway.errors import StoreError, StoreFull, StoreLocked, StoreUnwritable
 from gateway.outcome import Outcome
 from gateway.stores import (
     DeadLetter,
@@ -29,10 +29,13 @@ from gateway.stores import (
     Settlement,
 )
 from gateway.stores import sqlite_operations as operations
+from gateway.stores.room import Room, is_full
 from gateway.stores.sqlite_operations import SQL, Work
 
 T = TypeVar("T")
 
+MAX_BYTES = 10_000_000_000
+"""of the file: at a kilobyte an event, some millions that wait while Meta cannot be reached"""
 VERSION = 1
 UPGRADES = {0: "create"}
 """From each older version the statement that leads to the next one."""
@@ -46,8 +49,10 @@ class SqliteStore:
         self._sweeper = operations.Sweeper()
 
     @classmethod
-    async def open(cls, path: Path, *, wait_s: float = 30.0, banner: str = "") -> "SqliteStore":
-        """Take the file, making it and its folder where missing.
+    async def open(
+        cls, path: Path, *, wait_s: float = 30.0, banner: str = "", max_bytes: int = MAX_BYTES
+    ) -> "SqliteStore":
+        """Take the file, making it and its folder where missing; it takes no event beyond `max_bytes`.
 
         `banner` is what `banner_of` tells other processes meanwhile. Raises StoreLocked when another process
         still owns the file after `wait_s`, StoreUnwritable when it cannot be written, StoreError when it is of
@@ -55,16 +60,16 @@ class SqliteStore:
         """
         lock = await _lock(path, wait_s, banner)
         try:
-            db = await asyncio.to_thread(_connect, path)
+            db, room = await asyncio.to_thread(_connect, path, max_bytes)
         except BaseException:
             os.close(lock)
             raise
-        return cls(_Writer(db, lock))
+        return cls(_Writer(db, lock, room))
 
     async def put(
         self, entries: Sequence[Entry], drops: Sequence[Drop], now_ms: int
     ) -> list[Outcome]:
-        return await self._writer.write(partial(operations.put, entries, drops, now_ms))
+        return await self._writer.write(partial(operations.put, entries, drops, now_ms), grows=True)
 
     async def claim(
         self, pixel: str, *, now_ms: int, lease_ms: int, limit: int, max_bytes: int
@@ -80,13 +85,16 @@ class SqliteStore:
         await self._writer.write(partial(self._sweeper.sweep, now_ms))
 
     async def probe(self) -> None:
-        await self._writer.write(operations.probe)
+        await self._writer.write(operations.probe, grows=True)
 
     async def close(self) -> None:
         await self._writer.close()
 
     async def ledger(self) -> list[LedgerLine]:
         return await self._writer.read(operations.ledger)
+
+    async def oldest_ms(self) -> int | None:
+        return await self._writer.read(operations.oldest_ms)
 
     async def events(
         self, *, limit: int, outcome: Outcome | None = None, event_id: str | None = None
@@ -189,25 +197,37 @@ def _lock_path(path: Path) -> Path:
     return real.with_name(real.name + ".lock")
 
 
-def _connect(path: Path) -> sqlite3.Connection:
-    """The one connection that writes, its schema up to date."""
+def _connect(path: Path, max_bytes: int) -> tuple[sqlite3.Connection, Room]:
+    """The one connection that writes, its schema up to date, and the room it has."""
     try:
-        # SQLite gives its -wal and -shm files the mode of this one.
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
-        with contextlib.closing(_connect_to_read(path, oldest=0)):
-            pass  # only to refuse a newer version, before a writing connection could touch its file
-        with contextlib.ExitStack() as undo:
-            db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
-            undo.callback(db.close)
-            db.executescript(SQL["connect"])
-            if db.execute("PRAGMA journal_mode").fetchone() != ("wal",):
-                raise StoreUnwritable(f"{path}: not on a local disk, which the store needs")
-            while (version := _version(db)) < VERSION:
-                db.executescript(SQL[UPGRADES[version]])
-            undo.pop_all()
-            return db
+        room = Room(path, max_bytes)
+        try:
+            db = _open(path)
+        except (OSError, sqlite3.Error):  # on a full disk not even reading begins without a write
+            if not room.make_way():
+                raise
+            db = _open(path)
+        room.set_limit(db)
     except (OSError, sqlite3.Error) as error:
         raise StoreUnwritable(f"{path}: no store can be kept here ({error})") from error
+    return db, room
+
+
+def _open(path: Path) -> sqlite3.Connection:
+    # SQLite gives its -wal and -shm files the mode of this one.
+    os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+    with contextlib.closing(_connect_to_read(path, oldest=0)):
+        pass  # only to refuse a newer version, before a writing connection could touch its file
+    with contextlib.ExitStack() as undo:
+        db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+        undo.callback(db.close)
+        db.executescript(SQL["connect"])
+        if db.execute("PRAGMA journal_mode").fetchone() != ("wal",):
+            raise StoreUnwritable(f"{path}: not on a local disk, which the store needs")
+        while (version := _version(db)) < VERSION:
+            db.executescript(SQL[UPGRADES[version]])
+        undo.pop_all()
+        return db
 
 
 def _connect_to_read(path: Path, *, oldest: int = VERSION) -> sqlite3.Connection:
@@ -236,9 +256,15 @@ class _Call:
     """An operation on its way to the thread, and how to answer whoever awaits it."""
 
     def __init__(
-        self, operation: Callable[[Work], T], future: asyncio.Future[T], *, writes: bool
+        self,
+        operation: Callable[[Work], T],
+        future: asyncio.Future[T],
+        *,
+        writes: bool,
+        grows: bool,
     ) -> None:
         self.writes = writes
+        self.grows = grows
         self._answer: Callable[[], None]
         self._future = future
 
@@ -258,8 +284,9 @@ class _Call:
 class _Writer:
     """The thread: takes everything that waits, makes it one transaction, answers once it is on disk."""
 
-    def __init__(self, db: sqlite3.Connection, lock: int) -> None:
+    def __init__(self, db: sqlite3.Connection, lock: int, room: Room) -> None:
         self._db = db
+        self._room = room
         self._lock = lock
         self._loop = asyncio.get_running_loop()
         self._queue: SimpleQueue[_Call | None] = SimpleQueue()
@@ -267,9 +294,12 @@ class _Writer:
         self._thread = threading.Thread(target=self._run, name="sqlite-store", daemon=True)
         self._thread.start()
 
-    async def write(self, operation: Callable[[Work], T]) -> T:
-        """The operation's answer, durable. Cancelling gives up the answer, not the operation."""
-        return await self._call(operation, writes=True)
+    async def write(self, operation: Callable[[Work], T], *, grows: bool = False) -> T:
+        """The operation's answer, durable. Cancelling gives up the answer, not the operation.
+
+        `grows`: it brings more than it takes away, and is the first to be refused when room is short.
+        """
+        return await self._call(operation, writes=True, grows=grows)
 
     async def read(self, query: Callable[[sqlite3.Connection], T]) -> T:
         """The query's answer, from what is durable; outside of transactions, so a full disk does not stop it."""
@@ -281,11 +311,13 @@ class _Writer:
             self._queue.put(None)
         await asyncio.to_thread(self._thread.join)
 
-    async def _call(self, operation: Callable[[Work], T], *, writes: bool) -> T:
+    async def _call(
+        self, operation: Callable[[Work], T], *, writes: bool, grows: bool = False
+    ) -> T:
         if self._closed:
             raise StoreError("the store is closed")
         future: asyncio.Future[T] = self._loop.create_future()
-        self._queue.put(_Call(operation, future, writes=writes))
+        self._queue.put(_Call(operation, future, writes=writes, grows=grows))
         return await future
 
     def _run(self) -> None:
@@ -312,12 +344,18 @@ class _Writer:
             return
         work = Work(self._db)
         try:
+            shortage = self._room.shortage(self._db) if any(call.grows for call in calls) else ""
+            if shortage:
+                calls = _turn_away(calls, f"the store is full: {shortage}")
             self._db.execute("BEGIN IMMEDIATE")
             for call in calls:
                 call.run(work)
             work.commit()
         except sqlite3.Error as error:
             self._roll_back()
+            if is_full(error) and self._room.make_way(self._db):
+                self._commit(_turn_away(calls, f"the store is full ({error})"))
+                return
             for call in calls:
                 call.fail(StoreUnwritable(f"the store cannot be written ({error})"))
         except Exception as error:
@@ -342,6 +380,14 @@ class _Writer:
             call.fail(StoreError(f"the store cannot be read ({error})"))
         except Exception as error:
             call.fail(error)  # see _commit
+
+
+def _turn_away(calls: Sequence[_Call], why: str) -> list[_Call]:
+    """Refuse what would bring more, while something is left for the others; answers those."""
+    for call in calls:
+        if call.grows:
+            call.fail(StoreFull(why))
+    return [call for call in calls if not call.grows]
 
 
 def _answer(calls: Sequence[_Call]) -> None:

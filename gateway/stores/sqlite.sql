@@ -1,10 +1,9 @@
 -- Everything the embedded store says to SQLite. A statement begins at its "-- name:" line; comments are not sent.
 
 -- name: connect
--- FULL: a commit is on disk before it is answered. Checkpoints every 16 MB: measured, rarer ones stall longer.
+-- FULL: a commit is on disk before it is answered.
 PRAGMA journal_mode = WAL;
 PRAGMA synchronous = FULL;
-PRAGMA wal_autocheckpoint = 4000;
 PRAGMA journal_size_limit = 67108864;
 PRAGMA cache_size = -16384;
 PRAGMA temp_store = MEMORY;
@@ -194,6 +193,10 @@ UPDATE probe SET n = n + 1;
 SELECT pixel, outcome, sum(n) FROM tally GROUP BY pixel, outcome
 UNION ALL
 SELECT pixel, 'pending', count(*) FROM job GROUP BY pixel;
+
+-- name: oldest
+-- When the job that waits for longest was accepted: ids are given in that order.
+SELECT at FROM job ORDER BY id LIMIT 1;
 
 -- name: events
 -- The newest lines of the log, newest first; ?1 narrows by outcome.

@@ -223,6 +223,11 @@ def ledger(db: sqlite3.Connection) -> list[LedgerLine]:
     ]
 
 
+def oldest_ms(db: sqlite3.Connection) -> int | None:
+    row: tuple[int] | None = db.execute(SQL["oldest"]).fetchone()
+    return row[0] if row else None
+
+
 def events(
     limit: int, outcome: Outcome | None, event_id: str | None, db: sqlite3.Connection
 ) -> list[LoggedEvent]:

@@ -1,5 +1,7 @@
 """JSON answers, by the encoder everything else uses."""
 
+import math
+import secrets
 from collections.abc import Mapping
 
 import msgspec
@@ -16,3 +18,13 @@ def json_answer(
         headers={"Cache-Control": "no-store", **(headers or {})},
         media_type="application/json",
     )
+
+
+RETRY_AFTER_S = 5
+JITTER_S = 5
+
+
+def retry_after(wait_ms: float = 0.0) -> dict[str, str]:
+    """The header that says when to come again: not before `wait_ms`, and not all at the same moment."""
+    seconds = max(RETRY_AFTER_S, math.ceil(wait_ms / 1000)) + secrets.randbelow(JITTER_S + 1)
+    return {"Retry-After": str(seconds)}

@@ -4,7 +4,7 @@ from collections.abc import Awaitable, Callable
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
 
@@ -30,6 +30,7 @@ def public_app(find: Callable[[str], Public | None], backend: Backend, graph: Gr
     application = Starlette(
         routes=[
             Route("/v1/events", backend.events, methods=["POST"]),
+            Route("/v1/ledger", backend.ledger, methods=["GET"]),
             Route("/v{major:int}.{minor:int}/{pixel_id}/events", graph.events, methods=["POST"]),
             Route("/healthz", _healthz, methods=["GET"]),
             Route("/{slug}.gif", below(Public.image), methods=["GET"]),
@@ -77,9 +78,14 @@ async def _failed(_request: Request, _error: Exception) -> Response:
     return Response(status_code=500)
 
 
+async def _gone(_request: Request, _error: Exception) -> Response:
+    return Response(status_code=400)  # to nobody: whoever asked hung up within the body
+
+
 _EMPTY: dict[int | type[Exception], Callable[[Request, Exception], Awaitable[Response]]] = {
     404: _nothing,
     405: _nothing,
     HTTPException: _nothing,
+    ClientDisconnect: _gone,
     500: _failed,
 }

@@ -17,10 +17,9 @@ from gateway.config import Settings
 from gateway.errors import HitInvalid, StoreError
 from gateway.hit import Source
 from gateway.ingest import Ingest, Refused
-from gateway.secret import Secret
-from gateway.web.answer import json_answer
-from gateway.web.backend import matches
-from gateway.web.request import RETRY_AFTER_S, body_of, facts_of
+from gateway.web.answer import json_answer, retry_after
+from gateway.web.backend import Keys, bearer
+from gateway.web.request import body_of, facts_of
 from gateway.wire import GRAPH_MAX_BYTES
 
 Fields = dict[str, object]
@@ -30,20 +29,22 @@ class Graph:
     """`POST /v{N}.{M}/{pixel_id}/events`."""
 
     def __init__(
-        self, *, ingest: Ingest, settings: Settings, api_key: Secret, clock_ms: Callable[[], int]
+        self, *, ingest: Ingest, settings: Settings, keys: Keys, clock_ms: Callable[[], int]
     ) -> None:
         self._ingest = ingest
         self._settings = settings
-        self._api_key = api_key
+        self._keys = keys
         self._clock_ms = clock_ms
 
     async def events(self, request: Request) -> Response:
         """1 to 1000 events: every one is on disk when the answer is 200, else none."""
         pixel_id: str = request.path_params["pixel_id"]
         try:
-            fields = await _fields(request)
-            if not matches(_token(request, fields), self._api_key):
-                return _error(401, "Invalid OAuth access token: the API key is expected.", 190)
+            # Unfolding costs more than sending, so it is done for whoever showed the key beforehand.
+            known = self._keys.opens(_outer_token(request))
+            fields = await _fields(request, gzip=known)
+            if not self._keys.opens(_token(request, fields)):
+                return self._unknown(request)
             if not self._settings.sandbox and pixel_id not in {p.id for p in self._settings.pixels}:
                 return _error(400, f"Object with ID '{pixel_id}' does not exist.", 100, 33)
             events = _events(fields, pixel_id)
@@ -60,10 +61,16 @@ class Graph:
         content = {"events_received": len(events), "messages": [], "fbtrace_id": _trace()}
         return json_answer(content)
 
+    def _unknown(self, request: Request) -> Response:
+        if wait_ms := self._keys.failed(request):
+            words = "Too many requests with a wrong token; the API key is expected."
+            return _error(429, words, 4, transient=True, wait_ms=wait_ms)
+        return _error(401, "Invalid OAuth access token: the API key is expected.", 190)
 
-async def _fields(request: Request) -> Fields:
+
+async def _fields(request: Request, *, gzip: bool) -> Fields:
     """The request's parameters, whichever way they came. Raises HitInvalid."""
-    body = await body_of(request, GRAPH_MAX_BYTES)
+    body = await body_of(request, GRAPH_MAX_BYTES, gzip=gzip)
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind == "multipart/form-data":
         return await _multipart(request, body)
@@ -113,14 +120,23 @@ def _json(text: bytes, where: str) -> object:
     return decoded
 
 
+def _outer_token(request: Request) -> str:
+    return request.query_params.get("access_token") or bearer(request)
+
+
 def _token(request: Request, fields: Fields) -> str:
-    scheme, _, bearer = request.headers.get("authorization", "").partition(" ")
-    given = fields.get("access_token") or request.query_params.get("access_token")
-    return str(given) if given else bearer.strip() if scheme.lower() == "bearer" else ""
+    given = fields.get("access_token")
+    return str(given) if given else _outer_token(request)
 
 
 def _error(
-    status: int, message: str, code: int, subcode: int | None = None, *, transient: bool = False
+    status: int,
+    message: str,
+    code: int,
+    subcode: int | None = None,
+    *,
+    transient: bool = False,
+    wait_ms: float = 0.0,
 ) -> Response:
     metrics.REFUSED.labels(Source.GRAPH, str(status)).inc()
     error: dict[str, object] = {
@@ -132,7 +148,7 @@ def _error(
     }
     if subcode is not None:
         error["error_subcode"] = subcode
-    headers = {"Retry-After": str(RETRY_AFTER_S)} if transient else {}
+    headers = retry_after(wait_ms) if transient else {}
     return json_answer({"error": error}, status, headers)
 
 

@@ -2,11 +2,11 @@
 
 import asyncio
 import base64
+import contextlib
 import hashlib
 import hmac
 import shutil
-from collections.abc import Awaitable, Callable
-from dataclasses import asdict
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 
 import msgspec
@@ -15,16 +15,16 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from gateway import metrics
+from gateway.alerts import Alert
 from gateway.config import Settings
 from gateway.errors import StoreError
 from gateway.install import Install
-from gateway.stores import DeadLetter, LedgerLine, LoggedEvent
+from gateway.selfcheck import PATIENCE_S, store_error
 from gateway.stores.sqlite import SqliteStore
 from gateway.web.answer import json_answer
 from gateway.web.backend import bears
+from gateway.web.shapes import dead_letter, ledger_line, logged_event
 
-DISK_FREE_MIN = 64 * 1024 * 1024
-"""bytes; below this the next bursts would not fit"""
 EVENTS_SHOWN = 200
 ASSETS = Path(__file__).parent.parent.parent / "static" / "dashboard"
 _ASSET_TYPES = {".html": "text/html", ".js": "text/javascript", ".css": "text/css"}
@@ -53,6 +53,7 @@ class Operator:
         settings: Settings,
         install: Install,
         trouble: Callable[[], list[str]],
+        alerts: Callable[[], Sequence[Alert]],
         draining: Callable[[], bool],
         on_revived: Callable[[], None],
         clock_ms: Callable[[], int],
@@ -61,6 +62,7 @@ class Operator:
         self._settings = settings
         self._install = install
         self._trouble = trouble
+        self._alerts = alerts
         self._draining = draining
         self._on_revived = on_revived
         self._clock_ms = clock_ms
@@ -75,28 +77,28 @@ class Operator:
     async def readyz(self, _request: Request) -> Response:
         """200 while events can be accepted; the notes name what an operator should see to."""
         failing = []
-        try:
-            await self._store.probe()
-        except StoreError as error:
+        if error := await store_error(self._store):
             failing.append(f"store: {error}")
         free = shutil.disk_usage(self._settings.data_dir).free
-        if free < DISK_FREE_MIN:
-            failing.append(f"disk: {free} bytes are free, {DISK_FREE_MIN} are needed")
         if self._draining():
             failing.append("draining: the process is about to stop")
         content = {
             "ready": not failing,
             "failing": failing,
             "notes": self._notes(),
+            "alerts": self._alerts(),
             "disk_free_bytes": free,
         }
         return json_answer(content, 503 if failing else 200)
 
     async def metrics(self, _request: Request) -> Response:
         """Prometheus' text format."""
-        for line in await self._store.ledger():
-            metrics.OUTBOX_JOBS.labels(line.pixel).set(line.pending)
-            metrics.DEAD_LETTERS.labels(line.pixel).set(line.dead)
+        # A store that hangs must not take the numbers away that say so.
+        with contextlib.suppress(TimeoutError, StoreError):
+            async with asyncio.timeout(PATIENCE_S):
+                for line in await asyncio.shield(self._store.ledger()):
+                    metrics.OUTBOX_JOBS.labels(line.pixel).set(line.pending)
+                    metrics.DEAD_LETTERS.labels(line.pixel).set(line.dead)
         return Response(
             generate_latest(metrics.REGISTRY), headers={"Content-Type": CONTENT_TYPE_LATEST}
         )
@@ -151,7 +153,7 @@ class Operator:
                     f"FB_TEST_EVENT_CODE is set for pixel {pixel.id}: events show under Test events "
                     "and still count. Remove it when the test is done."
                 )
-        return [*notes, *self._trouble()]
+        return [*notes, *dict.fromkeys([*self._trouble(), *(a.text for a in self._alerts())])]
 
     # --- who may -----------------------------------------------------------------------------
 
@@ -192,49 +194,3 @@ class Operator:
         if right:
             self._admitted = digest
         return right
-
-
-def ledger_line(line: LedgerLine) -> dict[str, object]:
-    """As commands and the dashboard show it."""
-    return {
-        "pixel": line.pixel,
-        "accepted": line.accepted,
-        "delivered": line.delivered,
-        "merged": line.merged,
-        "dropped": {str(outcome): count for outcome, count in line.dropped.items()},
-        "dead": line.dead,
-        "pending": line.pending,
-        "adds_up": line.adds_up,
-    }
-
-
-def logged_event(event: LoggedEvent) -> dict[str, object]:
-    """As commands and the dashboard show it."""
-    return {
-        "ref": event.ref,
-        "at_ms": event.at_ms,
-        "pixel": event.pixel,
-        "event_name": event.note.event_name,
-        "event_id": event.note.event_id,
-        "source": event.note.source,
-        "outcome": str(event.outcome),
-        "reason": event.reason,
-        "attempts": event.attempts,
-        "settled_ms": event.settled_ms,
-        "host": event.note.host,
-        "user_data": list(event.note.keys),
-        "custom_data": dict(event.note.custom),
-        "agent": event.note.agent,
-        "warnings": list(event.note.warnings),
-    }
-
-
-def dead_letter(letter: DeadLetter) -> dict[str, object]:
-    """As commands and the dashboard show it: what and why, never the body."""
-    shown = asdict(letter)
-    del shown["body"], shown["note"]
-    return shown | {
-        "event_name": letter.note.event_name,
-        "event_id": letter.note.event_id,
-        "source": letter.note.source,
-    }

@@ -1,12 +1,13 @@
 """What a browser meets: the script, and the hits it sends."""
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 
 from starlette.requests import Request
 from starlette.responses import Response
 
-from gateway import page, pixeldata
+from gateway import metrics, page, pixeldata
+from gateway.admission import Admission
 from gateway.config import Site
 from gateway.enrich import Place
 from gateway.errors import HitInvalid, StoreError
@@ -15,7 +16,7 @@ from gateway.ingest import Ingest, Judged, Receipt
 from gateway.outcome import Outcome
 from gateway.snippet import Snippet
 from gateway.visit import Visits
-from gateway.web.answer import json_answer
+from gateway.web.answer import json_answer, retry_after
 from gateway.web.request import body_of, facts_of, host_of, origin_host, refusal
 from gateway.wire import PAGE_MAX_BYTES
 
@@ -32,8 +33,10 @@ class Public:
         snippet: Snippet,
         site: Site,
         noscript: bool,
+        admission: Admission,
         clock_ms: Callable[[], int],
     ) -> None:
+        self._admission = admission
         self._ingest = ingest
         self._visits = visits
         self._locate = locate
@@ -66,11 +69,12 @@ class Public:
     async def collect(self, request: Request) -> Response:
         """A hit: 204 once everything in it is stored, with one outcome an event in Server-Timing."""
         cors = self._cors(request)
+        facts = facts_of(request, Source.PAGE, self._clock_ms())
+        if wait_ms := self._admission.wait_ms(facts.address, facts.now_ms):
+            return _too_many(wait_ms, cors)
         try:
             body = await body_of(request, PAGE_MAX_BYTES)
-            receipt = await self._ingest.accept(
-                body, facts_of(request, Source.PAGE, self._clock_ms()), self._site
-            )
+            receipt = await self._ingest.accept(body, facts, self._site)
         except (HitInvalid, StoreError) as error:
             return refusal(error, Source.PAGE, cors)
         headers = {"Cache-Control": "no-store", **cors, **_timing(receipt)}
@@ -144,6 +148,14 @@ def _coding(accepted: str, offered: Iterable[str]) -> str | None:
         if not re.fullmatch(r"\s*q=0(\.0*)?\s*", weight)
     }
     return next((coding for coding in offered if coding in taken), None)
+
+
+def _too_many(wait_ms: float, cors: Mapping[str, str]) -> Response:
+    """Not read, so counted as one event, and nowhere else: writing floods down would be their success."""
+    metrics.EVENTS.labels(Source.PAGE, Outcome.RATE_LIMITED).inc()
+    metrics.REFUSED.labels(Source.PAGE, "429").inc()
+    timing = {"Server-Timing": f"outcome;desc={Outcome.RATE_LIMITED}", "Cache-Control": "no-store"}
+    return Response(status_code=429, headers={**cors, **timing, **retry_after(wait_ms)})
 
 
 def _errors(judged: Iterable[Judged]) -> list[dict[str, object]]:

@@ -1,5 +1,6 @@
 """What every route needs of a request: its facts, and its body within bounds."""
 
+import zlib
 from collections.abc import Mapping
 from urllib.parse import urlsplit
 
@@ -8,11 +9,9 @@ from starlette.responses import Response
 
 from gateway import metrics
 from gateway.body import TEXT_MAX
-from gateway.errors import HitInvalid, HitTooLarge, StoreError
+from gateway.errors import HitEncoded, HitInvalid, HitTooLarge, StoreError
 from gateway.hit import Facts, Source
-from gateway.web.answer import json_answer
-
-RETRY_AFTER_S = 5
+from gateway.web.answer import json_answer, retry_after
 
 
 def facts_of(request: Request, source: Source, now_ms: int) -> Facts:
@@ -58,16 +57,49 @@ def cookie_pairs(headers: list[str]) -> tuple[tuple[str, str], ...]:
     return tuple((name.strip(), value.strip()) for name, _, value in pieces)
 
 
-async def body_of(request: Request, max_bytes: int) -> bytes:
-    """The body, counted as it comes. Raises HitTooLarge, and HitInvalid for a compressed one."""
-    if request.headers.get("content-encoding", "identity").lower() != "identity":
-        raise HitInvalid("Content-Encoding", "only identity is taken")
+async def body_of(request: Request, max_bytes: int, *, gzip: bool = False) -> bytes:
+    """The body, counted as it comes and as it unfolds.
+
+    `gzip`: whether a compressed one is taken. Raises HitTooLarge, HitEncoded, and HitInvalid for
+    what is no gzip.
+    """
+    encoding = request.headers.get("content-encoding", "identity").strip().lower()
+    unfolding = _Unfolding(max_bytes) if encoding == "gzip" and gzip else None
+    if encoding != "identity" and not unfolding:
+        raise HitEncoded("Content-Encoding", "gzip and identity" if gzip else "only identity")
     body = bytearray()
     async for chunk in request.stream():
-        body += chunk
+        body += unfolding.more(chunk) if unfolding else chunk
         if len(body) > max_bytes:
             raise HitTooLarge("", f"the body is larger than {max_bytes} bytes")
+    if unfolding:
+        unfolding.end()
     return bytes(body)
+
+
+class _Unfolding:
+    """A gzip stream, unfolded no further than it may be: 48 KB can hold 50 MB.
+
+    What it may unfold to is the bound, and no ratio: measured, a thousand honest events shrink 57 to 140 times.
+    """
+
+    def __init__(self, max_bytes: int) -> None:
+        self._stream = zlib.decompressobj(wbits=16 + zlib.MAX_WBITS)
+        self._left = max_bytes
+
+    def more(self, chunk: bytes) -> bytes:
+        try:
+            piece = self._stream.decompress(chunk, self._left + 1)
+        except zlib.error:
+            raise HitInvalid("", "the body is not valid gzip") from None
+        self._left -= len(piece)
+        if self._stream.unused_data:
+            raise HitInvalid("", "something follows the gzip stream")
+        return piece
+
+    def end(self) -> None:
+        if not self._stream.eof:
+            raise HitInvalid("", "the gzip stream has no end")
 
 
 def refusal(
@@ -79,10 +111,12 @@ def refusal(
     match error:
         case HitTooLarge():
             status = 413
+        case HitEncoded():
+            status = 415
         case HitInvalid(field=field):
             content["field"] = field
         case StoreError():
-            status, extra["Retry-After"] = 503, str(RETRY_AFTER_S)
+            status, extra = 503, extra | retry_after()
             content = {"error": "nothing was stored; send it again later"}
     metrics.REFUSED.labels(source, str(status)).inc()
     return json_answer(content, status, extra)

@@ -1,5 +1,6 @@
 """Rubbish from outside, impossible settings: said in one sentence, and everything else goes on working."""
 
+import gzip
 import json
 import os
 import socket
@@ -88,6 +89,11 @@ class Witness(Gateway):
             *lines,
         ]
         return self.raw(b"\r\n".join(head) + b"\r\n\r\n" + body)
+
+    def peak_memory(self) -> int:
+        """The most bytes the process ever had in memory."""
+        status = Path(f"/proc/{self.pid}/status").read_text()
+        return int(status.partition("VmHWM:")[2].split()[0]) * 1024
 
     def _noted(self, response: httpx2.Response) -> httpx2.Response:
         self.answers.append(str(response.headers).encode() + response.content)
@@ -188,8 +194,11 @@ def test_more_than_50_events_in_a_hit_are_413(gateway: Witness) -> None:
 
 
 def test_a_compressed_body_is_refused(gateway: Witness) -> None:
-    answer = gateway.post(b"\x1f\x8b\x08", headers={"Content-Encoding": "gzip"})
-    assert answer.status_code in (400, 415)
+    body = json.dumps({"events": [page_event("compressed")]}).encode()
+    for encoding in ("gzip", "br", "identity, gzip"):
+        answer = gateway.post(gzip.compress(body), headers={"Content-Encoding": encoding})
+        assert answer.status_code == 415
+    assert gateway.post(body, headers={"Content-Encoding": "identity"}).status_code == 204
 
 
 def test_events_of_another_site_are_not_taken(gateway: Witness) -> None:
@@ -204,6 +213,35 @@ def test_events_of_another_site_are_not_taken(gateway: Witness) -> None:
     told = gateway.to_backend(backend_event("foreign-3", event_source_url="https://other.test/x"))
     assert told.status_code == 422
     assert told.json()["rejected"][0]["errors"][0]["field"] == "url"
+
+
+@pytest.mark.parametrize(
+    ("origin", "told"),
+    [
+        ("https://shop.example.com", True),
+        ("https://example.com", True),
+        ("https://a.b.example.com:8443", True),
+        ("http://127.0.0.1:5000", True),  # the host that was asked
+        ("null", False),
+        ("https://example.com.evil.test", False),
+        ("https://evilexample.com", False),
+        ("https://evil.test/https://example.com", False),
+        ("https://example.com@evil.test", False),
+        ("*", False),
+        ("", False),
+        (None, False),
+    ],
+)
+def test_only_the_site_s_own_pages_may_read_the_answer(
+    gateway: Witness, origin: str | None, told: bool
+) -> None:
+    body = json.dumps({"events": [page_event(f"cors-{origin}")]})
+    headers = {} if origin is None else {"Origin": origin}
+    for answer in (gateway.post(body, headers=headers), gateway.post("{", headers=headers)):
+        assert answer.headers.get("access-control-allow-origin") == (origin if told else None)
+        allowed = {name for name in answer.headers if name.startswith("access-control-")}
+        assert bool(allowed) is told
+        assert ("Origin" in answer.headers.get("vary", "")) is told
 
 
 @pytest.mark.parametrize(
@@ -224,6 +262,48 @@ def test_odd_values_are_judged_not_a_failure(
 ) -> None:
     answer = gateway.post(json.dumps({"events": [event]}))
     assert answer.headers.get("server-timing") == f"outcome;desc={outcome}", answer.status_code
+
+
+NOT_JSON = {
+    "nan": b'{"value": NaN, "currency": "EUR"}',
+    "infinity": b'{"value": -Infinity, "currency": "EUR"}',
+    "beyond-floats": b'{"value": 1e999, "currency": "EUR"}',
+    "half-a-character": b'{"a": "\\ud800"}',
+    "half-a-character-raw": b'{"a": "\xed\xa0\x80"}',
+    "overlong-utf-8": b'{"a": "\xc0\xaf"}',
+    "control-character": b'{"a": "\x00"}',
+    "comment": b'{"a": 1 /* b */}',
+    "comma-too-many": b'{"a": 1,}',
+    "single-quotes": b"{'a': 1}",
+    "hexadecimal": b'{"a": 0x10}',
+    "leading-zero": b'{"a": 01}',
+    "too-deep": b'{"a": ' + b"[" * 70 + b"]" * 70 + b"}",
+    "far-too-deep": b'{"a": ' + b"[" * 20_000 + b"]" * 20_000 + b"}",
+    "two-documents": b'{"a": 1}} {"b": {"c": 2}',
+}
+
+
+@pytest.mark.parametrize("name", NOT_JSON)
+def test_what_is_not_strict_json_is_400_at_every_door(gateway: Witness, name: str) -> None:
+    data = NOT_JSON[name]
+    page = b'{"events": [{"name": "Lead", "id": "json", "url": "https://shop.example.com/", "data": %b}]}'
+    event = b'{"event_name": "Lead", "event_id": "json", "user_data": {"external_id": "1"}, "custom_data": %b}'
+    assert gateway.post(page % data).status_code == 400
+    assert gateway.to_backend(event % data).status_code == 400
+    graph = f"{gateway.url}/v26.0/1234567890123456/events?access_token={gateway.api_key}"
+    body = b'{"data": [%b]}' % (event % data)
+    kind = {"Content-Type": "application/json"}
+    assert call("POST", graph, content=body, headers=kind).status_code == 400
+    assert not gateway.events("--event-id", "json")
+
+
+def test_of_two_members_with_one_name_the_last_is_taken_and_meta_gets_one(
+    gateway: Witness, stand_in: StandIn
+) -> None:
+    body = '{"event_name": "Lead", "event_id": "first", "event_id": "last-one", "user_data": {"external_id": "1"}, "action_source": "system_generated"}'
+    assert gateway.to_backend(body).status_code == 202
+    stand_in.one("last-one")
+    assert stand_in.of("first") == []
 
 
 _DEEP = '{"events":[{"name":"Lead","id":"deep","url":"https://a.example.com/","data":{"x":%s}}]}'
@@ -301,6 +381,37 @@ def test_a_backend_is_told_what_is_wrong(gateway: Witness, body: object, status:
         assert answer.json()["rejected"][0]["errors"][0]["error"]
     else:
         assert answer.json()["error"]
+
+
+@pytest.mark.parametrize("path", ["/v1/events", "/v26.0/1234567890123456/events"])
+def test_a_backend_may_compress_and_a_bomb_is_unfolded_no_further_than_a_body_may_be(
+    gateway: Witness, path: str
+) -> None:
+    def post(body: bytes, encoding: str = "gzip", key: str | None = None) -> int:
+        headers = {
+            "Authorization": f"Bearer {key or gateway.api_key}",
+            "Content-Encoding": encoding,
+            "Content-Type": "application/json",
+        }
+        return call("POST", gateway.url + path, content=body, headers=headers).status_code
+
+    events = [backend_event(f"gzip-{path[2]}-{n}") for n in range(1000)]
+    name = "events" if path == "/v1/events" else "data"
+    good = gzip.compress(json.dumps({name: events}).encode())
+    taken, too_large, not_taken = (202, 413, 415) if name == "events" else (200, 400, 400)
+    assert post(good) == taken
+    memory = gateway.peak_memory()
+    bomb = gzip.compress(b" " * 200_000_000)
+    assert len(bomb) < 300_000
+    assert post(bomb) == too_large
+    assert gateway.peak_memory() - memory < 50_000_000
+    assert post(good[:-10]) == 400
+    assert post(good + b"x") == 400
+    assert post(good + good) == 400
+    assert post(b"no gzip") == 400
+    assert post(good, "br") == not_taken
+    assert post(good, "gzip, gzip") == not_taken
+    assert post(bomb, key="wrong") == (401 if name == "events" else 400)
 
 
 def test_unknown_fields_are_named_and_left_out(gateway: Witness, stand_in: StandIn) -> None:
@@ -394,7 +505,7 @@ def test_what_graph_refuses_a_whole_request_for_is_refused_or_put_right_here(
         (b"Cookie: _fbp=fb.1.1764000000000.1%0d%0aSet-Cookie:%20evil=1",),
         (b"Cookie: _fbc=fb.1.1764000000000.a%0d%0aEvil:%201; _fbp=fb.1.0.0",),
         (b"User-Agent: \xff\xfe",),
-        (b"User-Agent: " + b"x" * 20_000,),
+        (b"User-Agent: " + b"x" * 15_000,),
         (b"Origin: http://[x", b"Referer: http://[x"),
         (b"Origin: http://\xe9.example.com", b"Referer: \xff"),
         (b"X-Forwarded-For: \xff, , ,,", b"X-Forwarded-Proto: \xff"),
@@ -434,6 +545,34 @@ def test_headers_that_are_not_http_are_refused(gateway: Witness, line: bytes) ->
     answer = gateway.raw_hit(line)
     assert answer.startswith(b"HTTP/1.1 400")
     assert b"evil" not in answer
+
+
+@pytest.mark.parametrize(
+    ("line", "status"),
+    [
+        (b"Host: other.example.com", 400),
+        (b"Cookie: " + b"x" * 20_000, 431),
+        (b"A: b\r\n" * 64 + b"A: b", 431),
+    ],
+    ids=["two-hosts", "bytes", "fields"],
+)
+def test_heads_beyond_the_guard_s_limits_are_refused_on_both_faces(
+    gateway: Witness, line: bytes, status: int
+) -> None:
+    assert gateway.raw_hit(line).startswith(b"HTTP/1.1 %d " % status)
+    request = b"GET /livez HTTP/1.1\r\nHost: x\r\n%b\r\n\r\n" % line
+    assert gateway.raw(request, gateway.admin_url).startswith(b"HTTP/1.1 %d " % status)
+
+
+def test_who_hangs_up_within_a_body_leaves_no_trace(gateway: Witness) -> None:
+    head = f"POST /{gateway.slug}/h HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n"
+    host, _, port = gateway.url.removeprefix("http://").rpartition(":")
+    before = gateway.log
+    for _ in range(3):
+        with socket.create_connection((host, int(port)), timeout=10) as wire:
+            wire.sendall(head.encode() + b"{")
+    assert gateway.post(json.dumps({"events": [page_event("hung-up")]})).status_code == 204
+    assert gateway.log == before
 
 
 def test_a_page_s_click_id_cannot_break_out_of_the_cookie(gateway: Witness) -> None:

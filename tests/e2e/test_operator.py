@@ -1,7 +1,9 @@
 """What the operator meets: health, metrics, the dashboard, and an orderly end."""
 
+import contextlib
 import json
 import socket
+import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,7 +12,17 @@ from playwright.sync_api import Dialog
 from prometheus_client.parser import text_string_to_metric_families
 
 from .browser import chromium
-from .harness import CHROME, Gateway, StandIn, backend_event, call, live, page_event, wait_until
+from .harness import (
+    CHROME,
+    PIXEL,
+    Gateway,
+    StandIn,
+    backend_event,
+    call,
+    live,
+    page_event,
+    wait_until,
+)
 
 PASSWORD = "a-password-of-the-operator"
 MARKUP = "<img src=x onerror=alert(1)>"
@@ -67,6 +79,54 @@ def test_readyz_names_a_live_test_code(tmp_path: Path, stand_in: StandIn) -> Non
         assert ready.status_code == 200
         assert any("FB_TEST_EVENT_CODE" in note for note in ready.json()["notes"])
         assert "FB_TEST_EVENT_CODE" in gateway.said
+
+
+def test_an_alert_is_in_readyz_the_metrics_the_dashboard_and_once_in_the_log(
+    tmp_path: Path, stand_in: StandIn
+) -> None:
+    env = live(stand_in.url, GATEWAY_ADMIN_PASSWORD=PASSWORD)
+    del env["FB_ACCESS_TOKEN"]
+    with Gateway(tmp_path, env) as gateway:
+        gateway.start()
+        [alert] = wait_until(lambda: gateway.admin("/readyz").json()["alerts"])
+        assert gateway.admin("/readyz").status_code == 200
+        assert (alert["name"], alert["pixel"]) == ("paused", PIXEL)
+        assert "FB_ACCESS_TOKEN" in alert["text"]
+        assert metric(gateway, "gateway_alerts", alert="paused") == 1
+        assert metric(gateway, "gateway_alerts", alert="store") == 0
+        assert metric(gateway, "gateway_disk_free_bytes") > 0
+        notes = gateway.admin("/api/overview", PASSWORD).json()["notes"]
+        assert notes.count(alert["text"]) == 1
+        assert gateway.log.count("alert: ") == 1
+
+
+def test_readyz_and_metrics_answer_while_the_disk_does_not(
+    tmp_path: Path, stand_in: StandIn
+) -> None:
+    with Gateway(tmp_path, live(stand_in.url)) as gateway:
+        gateway.start()
+        database = sqlite3.connect(gateway.data / "gateway.db", isolation_level=None)
+        with contextlib.closing(database):
+            database.execute("BEGIN IMMEDIATE")
+            ready = gateway.admin("/readyz")
+            assert ready.status_code == 503
+            assert ready.json()["failing"] == ["store: no answer within 2 s"]
+            assert metric(gateway, "gateway_build_info") == 1
+        wait_until(lambda: gateway.admin("/readyz").status_code == 200)
+
+
+def test_the_ledger_is_there_for_a_backend_with_its_key(gateway: Gateway) -> None:
+    gateway.backend(backend_event("for-the-ledger"))
+    url = f"{gateway.url}/v1/ledger"
+    assert call("GET", url).status_code == 401
+    answer = call("GET", url, headers={"Authorization": f"Bearer {gateway.api_key}"})
+    assert answer.status_code == 200
+    assert answer.json()["adds_up"] is True
+    [pixel] = answer.json()["pixels"]
+    [line] = gateway.ledger()
+    assert pixel["pixel"] == line.pixel == PIXEL
+    assert pixel["accepted"] == line.accepted > 0
+    assert pixel["adds_up"] is True
 
 
 def metric(gateway: Gateway, name: str, **labels: str) -> float:
@@ -193,6 +253,9 @@ def test_sigterm_answers_the_request_under_way_and_exits_0(
             call("GET", f"{gateway.url}/healthz")
             gateway.ask_to_end()
             wait_until(lambda: "stopping" in gateway.log)
+            ready = gateway.admin("/readyz")
+            assert ready.status_code == 503
+            assert "draining" in ready.json()["failing"][0]
             wire.sendall(body[20:])
             assert wire.recv(4096).startswith(b"HTTP/1.1 204 ")
         assert gateway.ended() == 0
@@ -214,7 +277,24 @@ def test_sigterm_ends_a_gateway_whose_meta_does_not_answer(
             asked = len(stand_in.requests())
             gateway.hit(page_event("hanging"))
             wait_until(lambda: len(stand_in.requests()) > asked)
-            assert gateway.terminate() == 0
+            gateway.ask_to_end()
+            # Meta's answer alone would take ten seconds to be given up.
+            assert gateway.ended(within=8) == 0
             assert [e.outcome for e in gateway.events()] == ["pending"]
     finally:
         stand_in.faults()
+
+
+def test_a_second_sigterm_means_now(tmp_path: Path, stand_in: StandIn) -> None:
+    with Gateway(tmp_path, live(stand_in.url)) as gateway:
+        gateway.start()
+        port = int(gateway.url.rpartition(":")[2])
+        with socket.create_connection(("127.0.0.1", port), 10) as wire:
+            head = f"POST /{gateway.slug}/h HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n"
+            wire.sendall(head.encode())
+            assert gateway.admin("/livez").status_code == 200
+            call("GET", f"{gateway.url}/healthz")
+            gateway.ask_to_end()
+            wait_until(lambda: "stopping" in gateway.log)
+            gateway.ask_to_end()
+            assert gateway.ended(within=2) == 0

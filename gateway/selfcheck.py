@@ -1,0 +1,110 @@
+"""Looks after the gateway itself, once a minute: what is wrong becomes an alert, said once and taken back once."""
+
+import asyncio
+import contextlib
+import logging
+import os
+from collections import deque
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from gateway import alerts, metrics
+from gateway.alerts import Alert, Name, Observed
+from gateway.errors import StoreError
+from gateway.stores import LedgerLine, Outbox, Records
+
+EVERY_S = 60.0
+CHECKS_AN_HOUR = 60
+PATIENCE_S = 2.0
+"""how long the store may take to answer; a disk that hangs is as good as none"""
+DISK_ENOUGH = 1024**3
+"""bytes; of a small disk a tenth"""
+
+logger = logging.getLogger(__name__)
+
+
+async def store_error(store: Outbox) -> str:
+    """Why the store could not take an event now; empty when it could."""
+    try:
+        async with asyncio.timeout(PATIENCE_S):
+            # Giving up the answer must not give up the call, which holds a connection.
+            await asyncio.shield(store.probe())
+    except StoreError as error:
+        return str(error)
+    except TimeoutError:
+        return f"no answer within {PATIENCE_S:g} s"
+    return ""
+
+
+class SelfCheck:
+    """Keeps the alerts of the moment."""
+
+    def __init__(
+        self,
+        *,
+        store: Outbox,
+        records: Records,
+        folder: Path,
+        paused: Callable[[], Mapping[str, str]],
+        clock_ms: Callable[[], int],
+    ) -> None:
+        self._store = store
+        self._records = records
+        self._folder = folder
+        self._paused = paused
+        self._clock_ms = clock_ms
+        self._ledgers: deque[Mapping[str, LedgerLine]] = deque(maxlen=CHECKS_AN_HOUR)
+        self._said: dict[tuple[Name, str], Alert] = {}
+
+    @property
+    def alerts(self) -> tuple[Alert, ...]:
+        """What was wrong at the last look."""
+        return tuple(self._said.values())
+
+    async def run(self, stopping: asyncio.Event) -> None:
+        """Look again and again; a look that fails is counted."""
+        while not stopping.is_set():
+            try:
+                await self.look()
+            except Exception:
+                metrics.PASS_FAILURES.labels("selfcheck").inc()
+                logger.exception("a self-check failed")
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(EVERY_S):
+                    await stopping.wait()
+
+    async def look(self) -> None:
+        """One look, and a line in the log for each alert that is new or over."""
+        seen = await self._observe()
+        found = {(alert.name, alert.pixel): alert for alert in alerts.judge(seen)}
+        for key in found.keys() - self._said.keys():
+            logger.warning("alert: %s", found[key].text, extra={"alert": str(key[0])})
+        for key in self._said.keys() - found.keys():
+            logger.info("alert over: %s", self._said[key].text, extra={"alert": str(key[0])})
+        self._said = found
+        for name in Name:
+            metrics.ALERTS.labels(name).set(sum(alert.name is name for alert in found.values()))
+        metrics.DISK_FREE.set(seen.disk_free)
+        waiting_ms = 0 if seen.oldest_ms is None else seen.now_ms - seen.oldest_ms
+        metrics.OLDEST_SECONDS.set(waiting_ms / 1000)
+
+    async def _observe(self) -> Observed:
+        error = await store_error(self._store)
+        ledger: list[LedgerLine] = []
+        oldest_ms = None
+        with contextlib.suppress(TimeoutError, StoreError):  # which the probe has told already
+            async with asyncio.timeout(PATIENCE_S):
+                ledger = await asyncio.shield(self._records.ledger())
+                oldest_ms = await asyncio.shield(self._records.oldest_ms())
+        self._ledgers.append({line.pixel: line for line in ledger})
+        disk = os.statvfs(self._folder)
+        return Observed(
+            now_ms=self._clock_ms(),
+            store_error=error,
+            ledger=ledger,
+            hour_ago=self._ledgers[0],
+            oldest_ms=oldest_ms,
+            paused=self._paused(),
+            disk_free=disk.f_bavail * disk.f_frsize,
+            disk_enough=min(DISK_ENOUGH, disk.f_blocks * disk.f_frsize // 10),
+        )

@@ -1,0 +1,194 @@
+"""What is wrong, and from when on."""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from disk import filled, small_disk
+from stores import DAY_MS, NOW, claim, entry, kill, settle
+
+from gateway import alerts
+from gateway.alerts import Name, Observed
+from gateway.outcome import Outcome
+from gateway.selfcheck import SelfCheck, store_error
+from gateway.stores import LedgerLine
+from gateway.stores.sqlite import SqliteStore
+
+WELL = Observed(
+    now_ms=NOW,
+    ledger=(LedgerLine(pixel="1", accepted=1000, delivered=900, merged=0, dead=50, pending=50),),
+    hour_ago={"1": LedgerLine(pixel="1", accepted=0, delivered=0, merged=0, dead=50)},
+    oldest_ms=NOW - 15 * 60_000,
+    disk_free=100,
+    disk_enough=100,
+)
+
+
+def line(**counts: int) -> LedgerLine:
+    return LedgerLine.of("1", counts, counts.get("pending", 0))
+
+
+def names(seen: Observed) -> list[Name]:
+    return [alert.name for alert in alerts.judge(seen)]
+
+
+def test_all_is_well() -> None:
+    assert names(WELL) == []
+
+
+@pytest.mark.parametrize(
+    ("wrong", "name"),
+    [
+        (replace(WELL, store_error="the store is full"), Name.STORE),
+        (replace(WELL, disk_free=99), Name.DISK),
+        (replace(WELL, ledger=(line(accepted=2, pending=1),)), Name.LEDGER),
+        (replace(WELL, oldest_ms=NOW - 15 * 60_000 - 1), Name.OLDEST),
+        (replace(WELL, paused={"1": "the access token has expired"}), Name.PAUSED),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_each_state_that_is_wrong_has_its_alert(wrong: Observed, name: Name) -> None:
+    [alert] = alerts.judge(wrong)
+    assert alert.name is name
+    assert alert.text.endswith(".")
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "wrong"),
+    [
+        pytest.param((0, 0), (985, 15), True, id="above-a-hundredth"),
+        pytest.param((0, 0), (1985, 15), False, id="below"),
+        pytest.param((0, 0), (0, 9), False, id="too-few-to-tell"),
+        pytest.param((0, 0), (0, 10), True, id="all-of-them"),
+        pytest.param((985, 15), (985, 15), False, id="long-ago"),
+        pytest.param((0, 100), (50, 90), False, id="revived"),
+    ],
+)
+def test_how_many_may_die(before: tuple[int, int], after: tuple[int, int], wrong: bool) -> None:
+    def of(delivered: int, dead: int) -> LedgerLine:
+        return line(accepted=delivered + dead, delivered=delivered, dead=dead)
+
+    seen = replace(WELL, ledger=(of(*after),), hour_ago={"1": of(*before)})
+    assert names(seen) == ([Name.DEAD] if wrong else [])
+
+
+def test_a_store_that_says_nothing_is_one_alert_and_no_guess() -> None:
+    silent = Observed(now_ms=NOW, store_error="no answer", disk_free=1, disk_enough=1)
+    assert names(silent) == [Name.STORE]
+
+
+# --- the look itself -----------------------------------------------------------------------------
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+class Watch:
+    """A self-check on a real store, with a clock and pauses of the test's own."""
+
+    def __init__(self, store: SqliteStore, folder: Path) -> None:
+        self.now_ms = NOW
+        self.paused: dict[str, str] = {}
+        self.store = store
+        self.check = SelfCheck(
+            store=store,
+            records=store,
+            folder=folder,
+            paused=lambda: self.paused,
+            clock_ms=lambda: self.now_ms,
+        )
+
+    async def look(self) -> list[Name]:
+        await self.check.look()
+        return [alert.name for alert in self.check.alerts]
+
+
+@pytest.fixture
+async def watch(tmp_path: Path) -> AsyncIterator[Watch]:
+    store = await SqliteStore.open(tmp_path / "gateway.db", wait_s=0)
+    yield Watch(store, tmp_path)
+    await store.close()
+
+
+@pytest.mark.anyio
+async def test_an_alert_is_said_once_and_taken_back_once(
+    watch: Watch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "gateway.selfcheck")
+    watch.paused = {"1": "the access token has expired"}
+    for _ in range(3):
+        assert await watch.look() == [Name.PAUSED]
+    watch.paused = {}
+    for _ in range(3):
+        assert await watch.look() == []
+    said = [record.getMessage() for record in caplog.records if "Pixel 1" in record.getMessage()]
+    assert said == [
+        "alert: Pixel 1: the access token has expired.",
+        "alert over: Pixel 1: the access token has expired.",
+    ]
+
+
+@pytest.mark.anyio
+async def test_the_oldest_event_is_the_one_that_was_accepted_first(watch: Watch) -> None:
+    assert await watch.store.oldest_ms() is None
+    for minute in range(3):
+        at_ms = NOW + minute * 60_000
+        await watch.store.put(
+            [entry(str(minute), due_ms=at_ms, deadline_ms=NOW + DAY_MS)], [], at_ms
+        )
+    assert await watch.store.oldest_ms() == NOW
+    watch.now_ms = NOW + 16 * 60_000
+    assert await watch.look() == [Name.OLDEST]
+    first, *_ = await claim(watch.store, watch.now_ms)
+    assert await settle(watch.store, first, Outcome.DELIVERED)
+    assert await watch.store.oldest_ms() == NOW + 60_000
+    assert await watch.look() == []
+
+
+@pytest.mark.anyio
+async def test_dead_letters_are_counted_since_an_hour_ago(watch: Watch) -> None:
+    for n in range(20):
+        await kill(watch.store, f"old-{n}")
+    assert await watch.look() == []
+    for n in range(10):
+        await kill(watch.store, f"new-{n}")
+    assert await watch.look() == [Name.DEAD]
+    for _ in range(60):
+        await watch.look()
+    assert await watch.look() == []
+
+
+@pytest.mark.anyio
+async def test_a_full_disk_is_two_alerts_and_they_end(tmp_path: Path) -> None:
+    with small_disk(tmp_path / "disk") as disk:
+        store = await SqliteStore.open(disk / "gateway.db", wait_s=0)
+        watch = Watch(store, disk)
+        assert await watch.look() == []
+        with filled(disk):
+            assert await watch.look() == [Name.STORE, Name.DISK]
+        assert await watch.look() == []
+        await store.close()
+
+
+@pytest.mark.anyio
+async def test_it_looks_until_told_to_stop(watch: Watch) -> None:
+    stopping = asyncio.Event()
+    watch.paused = {"1": "x"}
+    running = asyncio.create_task(watch.check.run(stopping))
+    while not watch.check.alerts:
+        await asyncio.sleep(0.01)
+    stopping.set()
+    await running
+
+
+@pytest.mark.anyio
+async def test_a_store_that_is_closed_says_so(tmp_path: Path) -> None:
+    store = await SqliteStore.open(tmp_path / "gateway.db", wait_s=0)
+    assert await store_error(store) == ""
+    await store.close()
+    assert await store_error(store) == "the store is closed"
