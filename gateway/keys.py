@@ -38,15 +38,6 @@ def _choice(*allowed: str) -> Callable[[Any], str]:
     return read
 
 
-def _only(allowed: Any, why: str) -> Callable[[Any], Any]:
-    def read(value: Any) -> Any:
-        if str(value).removesuffix(".0") != str(allowed).removesuffix(".0"):
-            raise ValueError(why)
-        return allowed
-
-    return read
-
-
 def _flag(value: Any) -> bool:
     if isinstance(value, str):
         value = {"true": True, "1": True, "false": False, "0": False}.get(value.lower())
@@ -225,10 +216,10 @@ KEYS = (
         about="Addresses whose X-Forwarded-For and X-Forwarded-Proto count. Empty: the socket's address is the visitor's."),
     Key(name="geoip_database", read=_file, default=None, example="/var/lib/GeoIP/GeoLite2-City.mmdb",
         about="A City .mmdb file (MaxMind, DB-IP and others). Absent: no city, region and country."),
-    Key(name="hold_seconds", read=_only(0.0, "0: this version does not merge a conversion's two halves yet"), default=0.0,
-        about="Seconds a conversion waits for its other half. This version does not merge yet, so 0 is all there is."),
-    Key(name="browser_duplicates", read=_only("forward", "forward: this version always sends the server's copy"), default="forward",
-        about="forward: Meta merges the server's copy with the browser pixel's by the event id."),
+    Key(name="hold_seconds", read=_number(0, 3600), default=10.0,
+        about="Seconds a conversion waits for its other half, from the page or the backend, to be sent as one. 0: not at all."),
+    Key(name="browser_duplicates", read=_choice("forward", "suppress"), default="forward",
+        about="forward: Meta merges the server's copy with the browser pixel's by the event id. suppress: what the pixel delivered is not sent."),
     Key(name="host", read=_text, default="127.0.0.1",
         about="Address of the public face."),
     Key(name="port", read=_port, default=8000,

@@ -3,6 +3,8 @@
 A store knows keys and bytes, never events. What it promises:
 
 - `put` is durable when it returns: the dedup keys and the bodies are on disk in one atomic step, or none is.
+- A copy that comes while the first one is held is merged into it, by the function the caller gives, in the step that
+  recognises its key. A hold ends at its `due`, or when a merge says that nothing is missing any more.
 - A key is remembered until an hour after its event's deadline, and at least `DEDUP_MS`; the same key again
   within that time is a duplicate. (If the key could expire before its job, a late copy would double it.)
 - `claim` leases, oldest due first; a lease that runs out is simply due again. A ref is never used twice,
@@ -14,7 +16,7 @@ A store knows keys and bytes, never events. What it promises:
 Times are Unix milliseconds and always arguments. A store raises StoreError when it cannot keep its word.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -63,6 +65,33 @@ class Entry:
     deadline_ms: int
     """worthless to Meta afterwards"""
     note: Note
+    side: str = ""
+    """who tells of it; not empty: held until `due_ms`, and copies are merged into it until then"""
+    suppress: bool = False
+    """somebody else delivers it: neither this copy nor one that is held, or comes later, is to be sent"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Half:
+    """A copy of an event, as a merge sees it."""
+
+    side: str
+    body: bytes
+    note: Note
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Joined:
+    """What a merge made of two copies."""
+
+    body: bytes
+    note: Note
+    complete: bool
+    """nothing more is waited for: the hold ends"""
+
+
+Merge = Callable[[Half, Half], Joined | None]
+"""From the copy that is held and the one that came; None when the second adds nothing."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -174,11 +203,16 @@ class Outbox(Protocol):
     """The durable queue between accepting and delivering."""
 
     async def put(
-        self, entries: Sequence[Entry], drops: Sequence[Drop], now_ms: int
+        self,
+        entries: Sequence[Entry],
+        drops: Sequence[Drop],
+        now_ms: int,
+        merge: Merge | None = None,
     ) -> list[Outcome]:
         """Keep the entries, count the drops; durable on return.
 
-        Answers PENDING or DUPLICATE for each entry, in order.
+        Answers for each entry, in order: HELD or PENDING (kept), MERGED (into the held copy), SUPPRESSED or
+        DUPLICATE. Without `merge` a copy is a duplicate, held or not.
         """
         ...
 

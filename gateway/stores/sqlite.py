@@ -26,6 +26,7 @@ from gateway.stores import (
     Entry,
     LedgerLine,
     LoggedEvent,
+    Merge,
     Settlement,
 )
 from gateway.stores import sqlite_operations as operations
@@ -33,8 +34,8 @@ from gateway.stores.sqlite_operations import SQL, Work
 
 T = TypeVar("T")
 
-VERSION = 1
-UPGRADES = {0: "create"}
+VERSION = 2
+UPGRADES = {0: "create", 1: "hold"}
 """From each older version the statement that leads to the next one."""
 
 
@@ -62,9 +63,13 @@ class SqliteStore:
         return cls(_Writer(db, lock))
 
     async def put(
-        self, entries: Sequence[Entry], drops: Sequence[Drop], now_ms: int
+        self,
+        entries: Sequence[Entry],
+        drops: Sequence[Drop],
+        now_ms: int,
+        merge: Merge | None = None,
     ) -> list[Outcome]:
-        return await self._writer.write(partial(operations.put, entries, drops, now_ms))
+        return await self._writer.write(partial(operations.put, entries, drops, now_ms, merge))
 
     async def claim(
         self, pixel: str, *, now_ms: int, lease_ms: int, limit: int, max_bytes: int

@@ -10,7 +10,7 @@ from gateway import metrics
 from gateway.errors import HitInvalid, StoreError
 from gateway.hit import Source
 from gateway.ingest import Ingest, Judged
-from gateway.outcome import REJECTED, Outcome
+from gateway.outcome import REJECTED, WAITING, Outcome
 from gateway.secret import Secret
 from gateway.validate import Problem
 from gateway.web.answer import json_answer
@@ -66,7 +66,7 @@ def _summary(judged: Sequence[Judged]) -> dict[str, object]:
         return sum(one.outcome is outcome for one in judged)
 
     return {
-        "accepted": count(Outcome.PENDING) + count(Outcome.HELD),
+        "accepted": sum(count(outcome) for outcome in WAITING),
         "merged": count(Outcome.MERGED),
         "duplicates": count(Outcome.DUPLICATE),
         "rejected": [
@@ -77,7 +77,7 @@ def _summary(judged: Sequence[Judged]) -> dict[str, object]:
         "events": [
             {
                 "event_id": one.event_id,
-                "outcome": "accepted" if one.outcome is Outcome.PENDING else one.outcome,
+                "outcome": "accepted" if one.outcome in WAITING else one.outcome,
             }
             for one in judged
         ],

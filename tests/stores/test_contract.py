@@ -28,6 +28,7 @@ from gateway.stores import (
     TALLY_MS,
     Delivery,
     Drop,
+    Entry,
     LedgerLine,
     Note,
     Settlement,
@@ -43,6 +44,7 @@ from . import (
     claim,
     claim_one,
     entry,
+    join,
     kill,
     note,
     settle,
@@ -169,6 +171,157 @@ async def test_a_drop_is_counted_and_logged_when_it_has_a_note(store: Store) -> 
         ("joined", Outcome.MERGED, "", NOW, NOW),
     ]
     assert await claim(store) == []
+
+
+# hold and merge
+
+HELD = entry("a", body=b"page", due_ms=NOW + 10, side="browser")
+OTHER = entry("a", body=b"shop", due_ms=NOW + 15, side="backend")
+
+
+async def outcomes(store: Store) -> dict[str, Outcome]:
+    """The log: what became of each event, by its id."""
+    return {line.note.event_id: line.outcome for line in await store.events(limit=9)}
+
+
+async def test_a_held_event_waits_for_its_time_and_is_pending_then(store: Store) -> None:
+    assert await store.put([HELD], [], NOW, join) == [Outcome.HELD]
+    assert await claim(store, NOW + 9) == []
+    assert await outcomes(store) == {"a": Outcome.HELD}
+    assert await accounts(store) == {"1": {"accepted": 1, "pending": 1}}
+    await store.sweep(NOW + 9)
+    assert await outcomes(store) == {"a": Outcome.HELD}
+    await store.sweep(NOW + 10)
+    assert await outcomes(store) == {"a": Outcome.PENDING}
+    assert (await claim_one(store, NOW + 10)).body == b"page"
+
+
+async def test_the_other_half_is_merged_and_ends_the_hold(store: Store) -> None:
+    await store.put([HELD], [], NOW, join)
+    assert await store.put([OTHER], [], NOW + 5, join) == [Outcome.MERGED]
+    assert await accounts(store) == {"1": {"accepted": 2, "merged": 1, "pending": 1}}
+    assert await outcomes(store) == {"2 words": Outcome.PENDING, "a": Outcome.MERGED}
+    assert await store.put([OTHER], [], NOW + 5, join) == [Outcome.DUPLICATE]
+    delivery = await claim_one(store, NOW + 5)
+    assert (delivery.body, delivery.accepted_ms, delivery.attempt) == (b"page shop", NOW, 1)
+    assert await settle(store, delivery, Outcome.DELIVERED)
+    assert await accounts(store) == {
+        "1": {"accepted": 3, "delivered": 1, "merged": 1, "duplicate": 1}
+    }
+
+
+async def test_more_from_the_same_side_is_merged_and_goes_on_waiting(store: Store) -> None:
+    await store.put([HELD], [], NOW, join)
+    again = [HELD, replace(HELD, body=b"page more", due_ms=NOW + 12), HELD]
+    assert await store.put(again, [], NOW + 2, join) == [
+        Outcome.DUPLICATE,
+        Outcome.MERGED,
+        Outcome.DUPLICATE,
+    ]
+    assert await claim(store, NOW + 9) == []
+    assert await store.put([OTHER], [], NOW + 9, join) == [Outcome.MERGED]
+    assert (await claim_one(store, NOW + 9)).body == b"page more shop"
+
+
+@pytest.mark.parametrize(
+    ("second", "when"),
+    [
+        pytest.param(OTHER, NOW + 10, id="when the hold is over"),
+        pytest.param(replace(OTHER, side=""), NOW, id="that is not to be merged"),
+        pytest.param(replace(OTHER, key=b"z" * 16), NOW, id="of another event"),
+    ],
+)
+async def test_a_copy_is_not_merged(store: Store, second: Entry, when: int) -> None:
+    await store.put([HELD], [], NOW, join)
+    [answer] = await store.put([second], [], when, join)
+    assert answer is not Outcome.MERGED
+    assert (await claim(store, NOW + 10))[0].body == b"page"
+
+
+async def test_without_a_merge_a_copy_of_a_held_event_is_a_duplicate(store: Store) -> None:
+    await store.put([HELD], [], NOW, join)
+    assert await store.put([OTHER], [], NOW) == [Outcome.DUPLICATE]
+
+
+async def test_a_claimed_event_is_held_no_longer_whatever_its_lease(store: Store) -> None:
+    await store.put([HELD], [], NOW, join)
+    await claim_one(store, NOW + 10)
+    assert await store.put([OTHER], [], NOW + 11, join) == [Outcome.DUPLICATE]
+
+
+async def test_an_event_due_at_once_is_not_held(store: Store) -> None:
+    first = replace(HELD, due_ms=NOW)
+    assert await store.put([first, OTHER], [], NOW, join) == [Outcome.PENDING, Outcome.DUPLICATE]
+
+
+@pytest.mark.parametrize("deadlines", [(NOW + 50, NOW + 99), (NOW + 99, NOW + 50)])
+async def test_of_two_deadlines_the_earlier_stays(store: Store, deadlines: tuple[int, int]) -> None:
+    first, second = deadlines
+    await store.put([replace(HELD, deadline_ms=first)], [], NOW, join)
+    await store.put([replace(OTHER, deadline_ms=second)], [], NOW, join)
+    assert (await claim_one(store)).deadline_ms == NOW + 50
+
+
+async def test_both_halves_in_one_put_are_merged(store: Store) -> None:
+    assert await store.put([HELD, OTHER], [], NOW, join) == [Outcome.HELD, Outcome.MERGED]
+    assert (await claim_one(store)).body == b"page shop"
+
+
+async def test_halves_put_at_the_same_time_are_merged_once_each(store: Store) -> None:
+    copies = [replace(HELD, body=f"w{n}".encode()) for n in range(40)]
+    answers = await asyncio.gather(*(store.put([copy], [], NOW, join) for copy in copies))
+    assert Counter(a for [a] in answers) == {Outcome.HELD: 1, Outcome.MERGED: 39}
+    assert await store.put([OTHER], [], NOW, join) == [Outcome.MERGED]
+    delivery = await claim_one(store)
+    assert set(delivery.body.split()) == {b"shop", *(copy.body for copy in copies)}
+    assert await accounts(store) == {"1": {"accepted": 41, "merged": 40, "pending": 1}}
+
+
+async def test_a_hold_outlives_a_restart(reopen: Opener) -> None:
+    store = await reopen()
+    await store.put([HELD], [], NOW, join)
+    await store.close()
+    store = await reopen()
+    assert await store.put([OTHER], [], NOW + 1, join) == [Outcome.MERGED]
+    assert (await claim_one(store, NOW + 1)).body == b"page shop"
+    await store.close()
+
+
+# suppress
+
+SUPPRESS = replace(HELD, suppress=True)
+
+
+async def test_a_suppressed_event_and_its_copies_go_nowhere(store: Store) -> None:
+    assert await store.put([SUPPRESS], [], NOW, join) == [Outcome.SUPPRESSED]
+    assert await store.put([OTHER, HELD], [], NOW + 99, join) == [Outcome.SUPPRESSED] * 2
+    assert await claim(store, NOW + DAY_MS) == []
+    assert await accounts(store) == {"1": {"accepted": 3, "suppressed": 3}}
+
+
+@pytest.mark.parametrize("held", [HELD, OTHER], ids=["browser", "backend"])
+async def test_a_held_copy_is_suppressed_with_it(store: Store, held: Entry) -> None:
+    await store.put([replace(held, note=note("first"))], [], NOW, join)
+    assert await store.put([SUPPRESS], [], NOW + 5, join) == [Outcome.SUPPRESSED]
+    assert await claim(store, NOW + DAY_MS) == []
+    assert await outcomes(store) == {"first": Outcome.SUPPRESSED, "a": Outcome.SUPPRESSED}
+    assert await accounts(store) == {"1": {"accepted": 2, "suppressed": 2}}
+    assert await store.put([OTHER], [], NOW + 6, join) == [Outcome.SUPPRESSED]
+
+
+async def test_what_is_on_its_way_cannot_be_suppressed(store: Store) -> None:
+    await store.put([HELD], [], NOW, join)
+    assert await store.put([SUPPRESS], [], NOW + 10, join) == [Outcome.DUPLICATE]
+    assert (await claim_one(store, NOW + 10)).body == b"page"
+    assert await store.put([OTHER], [], NOW + 10, join) == [Outcome.DUPLICATE]
+
+
+async def test_suppression_is_forgotten_with_its_key(store: Store) -> None:
+    await store.put([replace(SUPPRESS, deadline_ms=NOW)], [], NOW, join)
+    assert await store.put([OTHER], [], NOW + DEDUP_MS, join) == [Outcome.SUPPRESSED]
+    later = NOW + DEDUP_MS + 1
+    assert await store.put([replace(OTHER, due_ms=later)], [], later, join) == [Outcome.PENDING]
+    assert await store.put([OTHER], [], later, join) == [Outcome.DUPLICATE]
 
 
 # claim

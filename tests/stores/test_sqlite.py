@@ -112,7 +112,7 @@ async def test_a_newer_version_is_refused_and_left_as_it_is(path: Path) -> None:
     await store.close()
     left = path.with_name("left.db")
     with contextlib.closing(sqlite3.connect(path)) as db:
-        db.execute("PRAGMA user_version = 2")
+        db.execute(f"PRAGMA user_version = {sqlite.VERSION + 1}")
         # As a killed process leaves it: the last commits are in the WAL file only.
         shutil.copy(path, left)
         shutil.copy(f"{path}-wal", f"{left}-wal")
