@@ -2,7 +2,8 @@
 
 A store knows keys and bytes, never events. What it promises:
 
-- `put` is durable when it returns: the dedup keys and the bodies are on disk in one atomic step, or none is.
+- `put` is durable when it returns: a pixel's dedup keys and bodies are on disk in one atomic step, or none is. (Of
+  several pixels one may be stored when another cannot be; to put them again is safe.)
 - A copy that comes while the first one is held is merged into it, by the function the caller gives, in the step that
   recognises its key. A hold ends at its `due`, or when a merge says that nothing is missing any more.
 - A key is remembered until an hour after its event's deadline, and at least `DEDUP_MS`; the same key again
@@ -229,6 +230,13 @@ class Outbox(Protocol):
         """Record what became of deliveries; answers how many were still ours to settle."""
         ...
 
+    async def turn(self, pixel: str, gap_ms: float) -> float:
+        """Book a pixel's next request, `gap_ms` after the one before it; answers the milliseconds to wait.
+
+        For processes that share a store. One that has it alone keeps its own pace, so 0 is its answer.
+        """
+        ...
+
     async def sweep(self, now_ms: int) -> None:
         """Forget a bounded share of what is past its time: dedup keys, old log lines and dead letters."""
         ...
@@ -269,4 +277,12 @@ class Records(Protocol):
 
     async def discard(self, refs: Sequence[int]) -> int:
         """Remove dead letters for good; the ledger keeps counting them as dead."""
+        ...
+
+
+class Store(Outbox, Records, Protocol):
+    """All a server needs of a store."""
+
+    def clock_ms(self) -> int:
+        """Unix milliseconds, by the clock that all processes on this store share."""
         ...

@@ -11,6 +11,7 @@ import fcntl
 import os
 import sqlite3
 import threading
+import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -80,6 +81,13 @@ class SqliteStore:
 
     async def settle(self, settlements: Sequence[Settlement], now_ms: int) -> int:
         return await self._writer.write(partial(operations.settle, settlements, now_ms))
+
+    async def turn(self, pixel: str, gap_ms: float) -> float:
+        return 0.0
+
+    def clock_ms(self) -> int:
+        """This machine's clock: nobody else has the store."""
+        return time.time_ns() // 1_000_000
 
     async def sweep(self, now_ms: int) -> None:
         await self._writer.write(partial(self._sweeper.sweep, now_ms))
