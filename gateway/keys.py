@@ -15,6 +15,8 @@ from gateway import normalise
 from gateway.consent import Policy
 from gateway.secret import Secret
 
+EMBEDDED = "sqlite:///"
+_SHARED = ("redis", "rediss", "redis+cluster")
 META_GRAPH_URL = "https://graph.facebook.com"
 
 
@@ -129,10 +131,25 @@ def _version(value: Any) -> str:
 
 def _store(value: Any) -> str:
     text = _text(value)
-    if not text.startswith("sqlite:///") or len(text) <= len("sqlite:///"):
-        raise ValueError("sqlite:///path/gateway.db")
-    _file(text.removeprefix("sqlite:///"))
+    if text.startswith(EMBEDDED) and len(text) > len(EMBEDDED):
+        _file(text.removeprefix(EMBEDDED))
+        return text
+    try:
+        parts = urlsplit(text)
+        known = parts.scheme in _SHARED and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        known = False
+    if not known:
+        schemes = ", ".join(f"{scheme}://host:port" for scheme in _SHARED)
+        raise ValueError(f"sqlite:///path/gateway.db, {schemes}")
     return text
+
+
+def _secret(value: Any) -> Secret:
+    text = _text(value)
+    if len(text) < 32 or not text.isascii():
+        raise ValueError("at least 32 ASCII characters, such as `openssl rand -hex 32` prints")
+    return Secret(text)
 
 
 def _country(value: Any) -> str:
@@ -181,7 +198,9 @@ KEYS = (
     Key(name="sandbox", read=_flag, default=False,
         about="true sends every batch to the built-in stand-in of Meta's Graph, pixel or not."),
     Key(name="store", read=_store, default="sqlite:///./data/gateway.db",
-        about="Where events are kept until Meta has them. The install's secret lies beside the file."),
+        about="Where events are kept until Meta has them: a file of one process, or redis://, rediss:// or redis+cluster:// for any number."),
+    Key(name="secret", read=_secret, default=None, secret=True, example="what `openssl rand -hex 32` prints",
+        about="What the public path, the cookies and the stored identities are derived from; the same for all processes on one Redis. Made in the data directory when absent."),
     Key(name="api_key", read=lambda v: Secret(_text(v)), default=None, secret=True,
         about="The key of the backend API. Made and printed once when absent."),
     Key(name="admin_password", read=lambda v: Secret(_text(v)), default=None, secret=True,

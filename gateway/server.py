@@ -10,7 +10,7 @@ import secrets
 import signal
 import socket
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from ipaddress import ip_network
 
@@ -18,7 +18,7 @@ import httpx2
 import uvicorn
 from starlette.applications import Starlette
 
-from gateway import __version__, cookies, geo, install, metrics, normalise, sender, snippet
+from gateway import __version__, cookies, geo, metrics, normalise, sender, snippet
 from gateway.agent import Agents
 from gateway.config import Settings
 from gateway.enrich import Place
@@ -28,6 +28,8 @@ from gateway.install import Install
 from gateway.reload import Reloads
 from gateway.sandbox import Sandbox
 from gateway.sender import Sender
+from gateway.stores import Store
+from gateway.stores.redis import RedisStore
 from gateway.stores.sqlite import SqliteStore, banner_of
 from gateway.web import app
 from gateway.web.backend import Backend
@@ -54,60 +56,62 @@ def clock_ms() -> int:
 
 @dataclass(frozen=True, slots=True)
 class Faces:
-    """The two sockets, taken before anything else, so that a taken port costs nothing."""
+    """The sockets, taken before anything else, so that a taken port costs nothing. A face may be absent."""
 
-    public: socket.socket
-    operator: socket.socket
-
-    def listen(self) -> None:
-        """Let visitors queue; until now they were refused, as nobody could have answered."""
-        self.public.listen(BACKLOG)
-        self.operator.listen(BACKLOG)
+    public: socket.socket | None
+    operator: socket.socket | None
 
     @property
-    def public_url(self) -> str:
-        """Where the public face listens."""
-        return _url_of(self.public)
-
-    @property
-    def operator_url(self) -> str:
-        """Where the operator's face listens."""
-        return _url_of(self.operator)
+    def urls(self) -> dict[str, str]:
+        """Where each face listens."""
+        faces = {"public": self.public, "operator": self.operator}
+        return {name: _url_of(face) for name, face in faces.items() if face}
 
 
-async def serve(settings: Settings, announce: Callable[[str], None]) -> None:
+async def serve(
+    settings: Settings,
+    own: Install,
+    faces: Faces,
+    announce: Callable[[str], None],
+    *,
+    deliver: bool = True,
+) -> None:
     """Run until SIGTERM or SIGINT, then finish what was begun. `announce` is given the greeting.
 
     Raises SettingsError for what cannot be used and StoreError when the store cannot be opened.
     """
     locate = geo.open_places(settings.geoip_database)
-    own = install.open_install(settings)
-    with _faces(settings) as faces:
-        banner = {"pid": os.getpid(), "public": faces.public_url, "operator": faces.operator_url}
-        if banner_of(settings.store_path) is not None:
-            logger.warning("another gateway owns the store; waiting up to %g s for it", LOCK_WAIT_S)
-        store = await SqliteStore.open(
-            settings.store_path, wait_s=LOCK_WAIT_S, banner=json.dumps(banner)
-        )
-        try:
-            await _run(settings, own, faces, store, locate, announce)
-        finally:
-            await store.close()
+    store = await _open(settings, faces)
+    try:
+        await _run(settings, own, faces, store, locate, announce, deliver=deliver)
+    finally:
+        await store.close()
+
+
+async def _open(settings: Settings, faces: Faces) -> Store:
+    if not settings.embedded:
+        return await RedisStore.open(settings.store)
+    if banner_of(settings.store_path) is not None:
+        logger.warning("another gateway owns the store; waiting up to %g s for it", LOCK_WAIT_S)
+    banner = json.dumps({"pid": os.getpid(), **faces.urls})
+    return await SqliteStore.open(settings.store_path, wait_s=LOCK_WAIT_S, banner=banner)
 
 
 async def _run(
     settings: Settings,
     own: Install,
     faces: Faces,
-    store: SqliteStore,
+    store: Store,
     locate: Callable[[str], Place],
     announce: Callable[[str], None],
+    *,
+    deliver: bool,
 ) -> None:
     stopping = asyncio.Event()
     agents = Agents()
     transport = _sandbox() if settings.sandbox else None
     async with sender.new_client(transport) as client:
-        workers = _workers(settings, store, client)
+        workers = _workers(settings, store, client) if deliver else {}
 
         def wake() -> None:
             for worker in workers.values():
@@ -129,19 +133,23 @@ async def _run(
             trouble=lambda: _trouble(workers),
             draining=stopping.is_set,
             on_revived=wake,
-            clock_ms=clock_ms,
+            clock_ms=store.clock_ms,
         )
-        servers = (
-            _server(_public_app(settings, own, ingest), settings.trusted_proxies),
-            _server(app.operator_app(operator)),
-        )
+        public = _public_app(settings, own, ingest, store.clock_ms)
+        servers = [
+            (_server(application, trusted), face)
+            for application, trusted, face in (
+                (public, settings.trusted_proxies, faces.public),
+                (app.operator_app(operator), (), faces.operator),
+            )
+            if face
+        ]
         reloads = Reloads(settings, workers)
-        _on_signals(stopping, servers, reloads)
+        _on_signals(stopping, [server for server, _ in servers], reloads)
         _warm_up()
         async with asyncio.TaskGroup() as tasks:
             listening = [
-                tasks.create_task(server.serve(sockets=[face]))
-                for server, face in zip(servers, (faces.public, faces.operator), strict=True)
+                tasks.create_task(server.serve(sockets=[face])) for server, face in servers
             ]
             for worker in workers.values():
                 tasks.create_task(worker.run())
@@ -150,17 +158,16 @@ async def _run(
             announce(_greeting(settings, own, faces))
             await stopping.wait()
             logger.info("stopping")
-            for server in servers:
+            for server, _ in servers:
                 server.should_exit = True
-            await asyncio.wait(listening)
+            if listening:
+                await asyncio.wait(listening)
             for worker in workers.values():
                 worker.stop()
     agents.close()
 
 
-def _workers(
-    settings: Settings, store: SqliteStore, client: httpx2.AsyncClient
-) -> dict[str, Worker]:
+def _workers(settings: Settings, store: Store, client: httpx2.AsyncClient) -> dict[str, Worker]:
     """One a pixel, so that none waits for another."""
     graph = Sender(client, settings.graph_url, settings.graph_version)
     return {
@@ -169,7 +176,7 @@ def _workers(
             sender=graph,
             pixel=pixel,
             per_second=settings.rate_per_second,
-            clock_ms=clock_ms,
+            clock_ms=store.clock_ms,
             draw=random.random,
         )
         for pixel in settings.pixels
@@ -183,7 +190,9 @@ def _trouble(workers: Mapping[str, Worker]) -> list[str]:
     return [*said, *(f"Meta says of the Graph version: {text}" for text in sorted(warnings))]
 
 
-def _public_app(settings: Settings, own: Install, ingest: Ingest) -> Starlette:
+def _public_app(
+    settings: Settings, own: Install, ingest: Ingest, clock_ms: Callable[[], int]
+) -> Starlette:
     sites = {}
     for site in settings.sites:
         slug = own.slug_of(site)
@@ -200,11 +209,11 @@ def _warm_up() -> None:
     cookies.scope_of("www.example.com")
 
 
-async def _sweep(store: SqliteStore, stopping: asyncio.Event) -> None:
+async def _sweep(store: Store, stopping: asyncio.Event) -> None:
     """Keep the store small, a bounded piece at a time."""
     while not stopping.is_set():
         try:
-            await store.sweep(clock_ms())
+            await store.sweep(store.clock_ms())
         except Exception:
             metrics.PASS_FAILURES.labels("sweep").inc()
             logger.exception("a sweep of the store failed")
@@ -217,20 +226,28 @@ async def _sweep(store: SqliteStore, stopping: asyncio.Event) -> None:
 
 
 @contextlib.contextmanager
-def _faces(settings: Settings) -> Iterator[Faces]:
-    public = _listen(settings.host, settings.port, "port")
-    with public, _listen(settings.admin_host, settings.admin_port, "admin_port") as operator:
-        yield Faces(public, operator)
+def take_faces(
+    settings: Settings, *, public: bool = True, operator: bool = True
+) -> Iterator[Faces]:
+    """The faces that are wanted. Raises SettingsError for a port that is taken."""
+    with contextlib.ExitStack() as taken:
+        yield Faces(
+            taken.enter_context(listen(settings.host, settings.port, "port")) if public else None,
+            taken.enter_context(listen(settings.admin_host, settings.admin_port, "admin_port"))
+            if operator
+            else None,
+        )
 
 
-def _listen(host: str, port: int, key: str) -> socket.socket:
+def listen(host: str, port: int, key: str) -> socket.socket:
+    """A socket people can queue at. Raises SettingsError when the port is taken."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     taken = socket.socket(family, socket.SOCK_STREAM)
     try:
         taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         taken.bind((host, port))
         # From here on the kernel queues who connects, so nobody is refused while we start.
-        taken.listen(2048)
+        taken.listen(BACKLOG)
     except OSError as error:
         taken.close()
         reason = error.strerror or str(error)
@@ -285,7 +302,7 @@ def _sandbox() -> httpx2.ASGITransport:
     )
 
 
-def _on_signals(stopping: asyncio.Event, servers: tuple[_Server, ...], reloads: Reloads) -> None:
+def _on_signals(stopping: asyncio.Event, servers: Sequence[_Server], reloads: Reloads) -> None:
     def told_to_stop() -> None:
         if stopping.is_set():  # the second time somebody means now
             for server in servers:
@@ -302,7 +319,9 @@ def _on_signals(stopping: asyncio.Event, servers: tuple[_Server, ...], reloads: 
 
 
 def _greeting(settings: Settings, own: Install, faces: Faces) -> str:
-    lines = [f"gateway {__version__} is listening on {faces.public_url}", ""]
+    public = faces.urls.get("public", "")
+    does = f"is listening on {public}" if public else "delivers what others accept"
+    lines = [f"gateway {__version__} {does}", ""]
     if settings.sandbox:
         lines += [
             "SANDBOX: batches go to the built-in stand-in of Meta's Graph; nothing reaches Meta.",
@@ -317,14 +336,15 @@ def _greeting(settings: Settings, own: Install, faces: Faces) -> str:
             ]
         if pixel.test_event_code and not pixel.sandbox:
             lines += [f"FB_TEST_EVENT_CODE is set for pixel {pixel.id}: do not leave it on.", ""]
-    for site in settings.sites:
+    for site in settings.sites if public else ():
         slug, name = own.slug_of(site), f" ({site.name})" if site.name else ""
         lines += [
             f"Paste this into the <head> of a page to try it{name}:",
-            f"  {snippet.tag(faces.public_url, slug)}",
+            f"  {snippet.tag(public, slug)}",
             "On your site, route the path to the gateway and use the short form:",
             f"  {snippet.tag('', slug)}",
         ]
-    lines.append(f"Dashboard: {faces.operator_url}/")
+    if "operator" in faces.urls:
+        lines.append(f"Dashboard: {faces.urls['operator']}/")
     lines += [f"  {what}, shown this once: {value}" for what, value in own.announced]
     return "\n".join(lines)

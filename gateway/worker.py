@@ -137,9 +137,12 @@ class Worker:
     # --- waiting -----------------------------------------------------------------------------
 
     async def _take_turn(self) -> None:
-        """Wait for the pixel's pace, which no new token changes."""
+        """Wait for the pixel's pace, which no new token changes: this worker's, then that of all workers."""
         start_ms, self._pace = self._pace.book(self._clock_ms())
         await _wait(self._stopping, (start_ms - self._clock_ms()) / 1000)
+        if not self._stopping.is_set():
+            wait_ms = await self._outbox.turn(self._pixel.lane, self._pace.gap_ms)
+            await _wait(self._stopping, wait_ms / 1000)
 
     async def _gather(self, claimed: int) -> None:
         """Let a batch grow: after a small one for a moment, after none until there is something."""

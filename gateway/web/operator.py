@@ -18,8 +18,7 @@ from gateway import metrics
 from gateway.config import Settings
 from gateway.errors import StoreError
 from gateway.install import Install
-from gateway.stores import DeadLetter, LedgerLine, LoggedEvent
-from gateway.stores.sqlite import SqliteStore
+from gateway.stores import DeadLetter, LedgerLine, LoggedEvent, Store
 from gateway.web.answer import json_answer
 from gateway.web.backend import bears
 
@@ -49,7 +48,7 @@ class Operator:
     def __init__(
         self,
         *,
-        store: SqliteStore,
+        store: Store,
         settings: Settings,
         install: Install,
         trouble: Callable[[], list[str]],
@@ -79,17 +78,18 @@ class Operator:
             await self._store.probe()
         except StoreError as error:
             failing.append(f"store: {error}")
-        free = shutil.disk_usage(self._settings.data_dir).free
-        if free < DISK_FREE_MIN:
-            failing.append(f"disk: {free} bytes are free, {DISK_FREE_MIN} are needed")
+        free = None
+        if self._settings.embedded:
+            free = shutil.disk_usage(self._settings.data_dir).free
+            if free < DISK_FREE_MIN:
+                failing.append(f"disk: {free} bytes are free, {DISK_FREE_MIN} are needed")
         if self._draining():
             failing.append("draining: the process is about to stop")
         content = {
             "ready": not failing,
             "failing": failing,
             "notes": self._notes(),
-            "disk_free_bytes": free,
-        }
+        } | ({} if free is None else {"disk_free_bytes": free})
         return json_answer(content, 503 if failing else 200)
 
     async def metrics(self, _request: Request) -> Response:
