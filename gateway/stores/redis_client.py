@@ -15,8 +15,14 @@ from typing import TypeVar, cast
 from redis.asyncio import Redis, RedisCluster
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
+from redis.exceptions import (
+    AuthenticationError,
+    NoScriptError,
+    OutOfMemoryError,
+    RedisError,
+    ResponseError,
+)
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import NoScriptError, RedisError, ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from gateway.errors import StoreError, StoreUnwritable
@@ -149,6 +155,10 @@ class Client:
             return cast(object, await self._redis.execute_command(name, *args))
         except NoScriptError as error:
             raise _Unknown from error
+        except OutOfMemoryError as error:
+            raise StoreUnwritable("redis refuses (its memory is full)") from error
+        except AuthenticationError as error:
+            raise StoreUnwritable("redis refuses (user or password)") from error
         except (RedisConnectionError, RedisTimeoutError, OSError) as error:
             raise StoreError(f"redis does not answer ({type(error).__name__})") from error
         except RedisError as error:

@@ -1,6 +1,7 @@
 """A real redis-server, and a cluster of three, on free ports and in folders of their own."""
 
 import contextlib
+import signal
 import socket
 import subprocess
 from collections.abc import Iterator
@@ -47,6 +48,16 @@ class RedisServer:
             self._process.kill()
             self._process.wait(10)
             self._process = None
+
+    @contextlib.contextmanager
+    def frozen(self) -> Iterator[None]:
+        """SIGSTOP until the end of the block: it takes connections and answers nothing."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            self._process.send_signal(signal.SIGCONT)
 
     def restart(self) -> None:
         """SIGKILL, and again on the same append-only file."""
