@@ -1,5 +1,6 @@
 """Several processes that do the same work, kept alive and stopped together."""
 
+import ctypes
 import logging
 import os
 import signal
@@ -11,6 +12,7 @@ from gateway.errors import GatewayError
 
 AGAIN_S = 1.0
 """how long a process that ended by itself stays away"""
+_PR_SET_PDEATHSIG = 1
 _PASSED_ON = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 _HEARD = {*_PASSED_ON, signal.SIGCHLD}
 
@@ -73,6 +75,8 @@ class Processes:
             return
         os.close(reading)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _HEARD)
+        if sys.platform == "linux":  # if this parent is killed, nobody else would stop them
+            ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
         status = 0
         try:
             self._work(number, lambda: _say_ready(writing))
@@ -108,7 +112,7 @@ class Processes:
             if not self._proven:
                 self._status = 1
                 return False
-            logger.error("a process ended", extra={"process": number, "code": code})
+            logger.error("a process ended", extra={"number": number, "code": code})
             self._missing[number] = time.monotonic() + AGAIN_S
         return True
 
