@@ -1,22 +1,12 @@
-"""What every store promises: each sentence of the contract, then all of it against a model."""
+"""What every store promises, each sentence of the contract; any history of them is test_model's."""
 
 import asyncio
 import random
 from collections import Counter
-from collections.abc import Callable, Coroutine
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TypeVar
 
 import pytest
-from hypothesis import settings
-from hypothesis import strategies as st
-from hypothesis.stateful import (
-    RuleBasedStateMachine,
-    invariant,
-    precondition,
-    rule,
-    run_state_machine_as_test,
-)
 
 from gateway.errors import StoreError
 from gateway.outcome import Outcome
@@ -29,7 +19,6 @@ from gateway.stores import (
     Delivery,
     Drop,
     Entry,
-    LedgerLine,
     Note,
     Settlement,
 )
@@ -675,182 +664,3 @@ async def test_close_finishes_what_was_handed_in(reopen: Opener) -> None:
     store = await reopen()
     assert len(await claim(store)) == 50
     await store.close()
-
-
-# all of it, against a model
-
-
-@dataclass
-class _Event:
-    """What the model knows of one event that waits or is dead."""
-
-    name: str
-    pixel: str
-    order: int
-    due_ms: int
-    tries: int = 0
-    died_ms: int = 0
-
-
-PIXELS = st.sampled_from("12")
-
-
-class _Model(RuleBasedStateMachine):
-    """The store against dictionaries; each event has a body of its own, so that nothing can be confused."""
-
-    def __init__(self, reopen: Opener) -> None:
-        super().__init__()
-        self.runner = asyncio.Runner()
-        self.opener = reopen
-        self.store = self.run(self.open())
-        self.now = NOW
-        self.names = 0
-        self.remembered: dict[bytes, int] = {}
-        self.waiting: dict[str, _Event] = {}
-        self.dead: dict[str, _Event] = {}
-        self.names_by_ref: dict[int, str] = {}
-        self.deliveries: list[Delivery] = []
-        self.tally: dict[str, Counter[str]] = {}
-
-    def run(self, awaited: Coroutine[None, None, T]) -> T:
-        return self.runner.run(awaited)
-
-    async def open(self) -> Store:
-        return await self.opener()
-
-    def teardown(self) -> None:
-        self.run(self.store.close())
-        self.runner.close()
-
-    def count(self, pixel: str, outcome: str, n: int = 1) -> None:
-        self.tally.setdefault(pixel, Counter())[outcome] += n
-
-    @rule(
-        pixel=PIXELS,
-        keys=st.lists(st.integers(0, 4), min_size=1, max_size=4),
-        delay_ms=st.sampled_from([0, 90_000]),
-        life_ms=st.sampled_from([0, HOUR_MS, 3 * DAY_MS]),
-    )
-    def put(self, pixel: str, keys: list[int], delay_ms: int, life_ms: int) -> None:
-        entries, expected = [], []
-        due_ms, deadline_ms = self.now + delay_ms, self.now + life_ms
-        for number in keys:
-            self.names += 1
-            name = f"{self.names:04}"
-            key = f"{pixel}:{number}".encode().rjust(16)
-            e = entry(name, pixel=pixel, due_ms=due_ms, deadline_ms=deadline_ms)
-            entries.append(replace(e, key=key))
-            self.count(pixel, "accepted")
-            if self.remembered.get(key, 0) >= self.now:
-                expected.append(Outcome.DUPLICATE)
-                self.count(pixel, Outcome.DUPLICATE)
-            else:
-                expected.append(Outcome.PENDING)
-                self.remembered[key] = max(self.now + DEDUP_MS, deadline_ms + HOUR_MS)
-                self.waiting[name] = _Event(name, pixel, self.names, due_ms)
-        assert self.run(self.store.put(entries, [], self.now)) == expected
-
-    @rule(pixel=PIXELS, outcome=st.sampled_from([Outcome.BOT, Outcome.MERGED]))
-    def drop(self, pixel: str, outcome: Outcome) -> None:
-        self.run(self.store.put([], [Drop(pixel=pixel, outcome=outcome)], self.now))
-        self.count(pixel, "accepted")
-        self.count(pixel, outcome)
-
-    @rule(pixel=PIXELS, limit=st.integers(1, 4), max_bytes=st.sampled_from([1, 10, 1000]))
-    def claim(self, pixel: str, limit: int, max_bytes: int) -> None:
-        due = [e for e in self.waiting.values() if e.pixel == pixel and e.due_ms <= self.now]
-        due.sort(key=lambda e: (e.due_ms, e.order))
-        due = due[: min(limit, max(1, max_bytes // 5))]
-        claimed = self.run(
-            claim(self.store, self.now, pixel=pixel, limit=limit, max_bytes=max_bytes)
-        )
-        for event in due:
-            event.tries += 1
-            event.due_ms = self.now + LEASE_MS
-        assert [(d.body.decode(), d.attempt) for d in claimed] == [(e.name, e.tries) for e in due]
-        for d in claimed:
-            assert self.names_by_ref.setdefault(d.ref, d.body.decode()) == d.body.decode()
-        self.deliveries = (self.deliveries + claimed)[-8:]
-
-    @precondition(lambda self: self.deliveries)
-    @rule(
-        pick=st.integers(0, 7),
-        outcome=st.sampled_from(
-            [Outcome.DELIVERED, Outcome.PENDING, Outcome.DEAD, Outcome.TOO_OLD]
-        ),
-        delay_ms=st.sampled_from([0, 1000, LEASE_MS]),
-        count=st.booleans(),
-    )
-    def settle(self, pick: int, outcome: Outcome, delay_ms: int, count: bool) -> None:
-        d = self.deliveries[pick % len(self.deliveries)]
-        name, due_ms = d.body.decode(), self.now + delay_ms
-        event = self.waiting.get(name)
-        leased = event and (event.due_ms, event.tries) == (d.lease_ms, d.attempt)
-        ours = bool(event if outcome is Outcome.DELIVERED else leased)
-        done = self.run(settle(self.store, d, outcome, self.now, due_ms=due_ms, count=count))
-        assert done == ours
-        if event is None or not ours:
-            return
-        if outcome is Outcome.PENDING:
-            event.due_ms = due_ms
-            event.tries -= not count
-            return
-        del self.waiting[name]
-        self.count(d.pixel, outcome)
-        if outcome is Outcome.DEAD:
-            event.died_ms = self.now
-            self.dead[name] = event
-
-    @rule(pick=st.lists(st.integers(0, 5), min_size=1, max_size=2), discard=st.booleans())
-    def resolve(self, pick: list[int], discard: bool) -> None:
-        letters = self.run(self.store.dead())
-        chosen = {letters[n].ref: letters[n].body.decode() for n in pick if n < len(letters)}
-        if discard:
-            assert self.run(self.store.discard(list(chosen))) == len(chosen)
-        else:
-            assert self.run(self.store.revive(list(chosen), self.now)) == len(chosen)
-        for name in chosen.values():
-            event = self.dead.pop(name)
-            if not discard:
-                event.due_ms, event.tries = self.now, 0
-                self.waiting[name] = event
-                self.count(event.pixel, Outcome.DEAD, -1)
-
-    @rule(ms=st.sampled_from([1, LEASE_MS, HOUR_MS, 49 * HOUR_MS, 8 * DAY_MS, 31 * DAY_MS]))
-    def wait(self, ms: int) -> None:
-        self.now += ms
-
-    @rule()
-    def sweep(self) -> None:
-        self.run(self.store.sweep(self.now))
-        left = {letter.body.decode() for letter in self.run(self.store.dead())}
-        for name in self.dead.keys() - left:
-            assert self.dead.pop(name).died_ms < self.now - DEAD_MS
-
-    @rule()
-    def reopen(self) -> None:
-        self.run(self.store.close())
-        self.store = self.run(self.open())
-
-    @invariant()
-    def the_ledger_is_the_models(self) -> None:
-        lines = self.run(self.store.ledger())
-        pending = Counter(event.pixel for event in self.waiting.values())
-        assert all(line.adds_up for line in lines)
-        assert lines == [
-            LedgerLine.of(pixel, tally, pending[pixel])
-            for pixel, tally in sorted(self.tally.items())
-        ]
-        letters = self.run(self.store.dead())
-        assert {letter.body.decode() for letter in letters} == set(self.dead)
-
-
-def test_any_history_agrees_with_the_model(new_place: Callable[[], Opener]) -> None:
-    class Model(_Model):
-        def __init__(self) -> None:
-            super().__init__(new_place())
-
-    run_state_machine_as_test(
-        Model,
-        settings=settings(max_examples=60, stateful_step_count=40, deadline=None, database=None),
-    )
