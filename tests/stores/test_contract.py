@@ -238,6 +238,15 @@ async def test_a_claimed_event_is_held_no_longer_whatever_its_lease(store: Store
     assert await store.put([OTHER], [], NOW + 11, join) == [Outcome.DUPLICATE]
 
 
+async def test_the_end_of_an_old_hold_does_not_end_that_of_a_new_event(store: Store) -> None:
+    await store.put([replace(HELD, deadline_ms=NOW)], [], NOW, join)
+    later = NOW + DEDUP_MS + 1  # nobody has claimed it, and its key is forgotten
+    await store.put([replace(HELD, body=b"new", due_ms=later + 10)], [], later, join)
+    assert (await claim_one(store, later)).body == b"page"
+    assert await store.put([OTHER], [], later, join) == [Outcome.MERGED]
+    assert (await claim_one(store, later)).body == b"new shop"
+
+
 async def test_an_event_due_at_once_is_not_held(store: Store) -> None:
     first = replace(HELD, due_ms=NOW)
     assert await store.put([first, OTHER], [], NOW, join) == [Outcome.PENDING, Outcome.DUPLICATE]

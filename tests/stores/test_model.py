@@ -250,7 +250,7 @@ def that_of(words: set[str], events: Sequence[Event]) -> Event | None:
     return next((event for event in events if event.words & words), None)
 
 
-PIXELS = st.sampled_from("12")
+PIXELS = st.sampled_from("1112")
 SIDES = st.sampled_from(["", "page", "shop"])
 NUMBERS = st.integers(0, 3)
 FATES = st.sampled_from([Outcome.DELIVERED, Outcome.PENDING, Outcome.DEAD, Outcome.TOO_OLD])
@@ -364,7 +364,9 @@ class Histories(RuleBasedStateMachine):
         self.state.count(pixel, "accepted")
         self.state.count(pixel, outcome)
 
-    @rule(pixel=PIXELS, limit=st.integers(1, 4), max_bytes=st.sampled_from([1, 14, 1000]))
+    @rule(
+        pixel=PIXELS, limit=st.sampled_from([1, 2, 9, 9]), max_bytes=st.sampled_from([14, 999, 999])
+    )
     def claim(self, pixel: str, limit: int, max_bytes: int) -> None:
         due: list[Event] = []
         size = 0
@@ -394,17 +396,17 @@ class Histories(RuleBasedStateMachine):
         self.deliveries = (self.deliveries + claimed)[-8:]
 
     @rule(
-        pick=st.integers(0, 7),
+        picks=st.lists(st.integers(0, 7), min_size=1, max_size=3),
         outcome=FATES,
-        delay_ms=st.sampled_from([0, 1000, LEASE_MS]),
+        delay_ms=st.sampled_from([0, 0, 1000, LEASE_MS]),
         count=st.booleans(),
     )
-    def settle(self, pick: int, outcome: Outcome, delay_ms: int, count: bool) -> None:
+    def settle(self, picks: list[int], outcome: Outcome, delay_ms: int, count: bool) -> None:
         if not self.deliveries:
             return
-        settlement = self.settlement(pick, outcome, delay_ms, count=count)
-        ours = self.state.settle(settlement)
-        assert self.run(self.store.settle([settlement], self.state.now)) == ours
+        made = [self.settlement(pick, outcome, delay_ms, count=count) for pick in picks]
+        ours = sum(self.state.settle(settlement) for settlement in made)
+        assert self.run(self.store.settle(made, self.state.now)) == ours
 
     def settlement(
         self, pick: int, outcome: Outcome, delay_ms: int = 0, *, count: bool = True
@@ -450,6 +452,13 @@ class Histories(RuleBasedStateMachine):
         for event in [event for event in self.state.dead if event.words not in left]:
             assert event.died_ms < self.state.now - DEAD_MS
             self.state.dead.remove(event)
+
+    @rule()
+    def long_silence(self) -> None:
+        """Everything is forgotten that can be."""
+        self.jump(32 * DAY_MS)
+        for _ in range(2):
+            self.sweep()
 
     @rule()
     def reopen(self) -> None:

@@ -12,7 +12,9 @@ for _, id in ipairs(call("ZRANGEBYSCORE", DUE, "-inf", now, "LIMIT", 0, limit)) 
   end
   local at, deadline, doubt, tries, key, side = read_job(id)
   if side ~= "" then
-    call("HDEL", HELD, key)
+    if call("HGET", HELD, key) == id then -- not a later event's whose key is the same
+      call("HDEL", HELD, key)
+    end
     local _, _, _, _, _, note = read_line(id)
     write_line(id, at, "pending", 0, tries, "", note)
   end
