@@ -575,9 +575,7 @@ def examine(machine: type[Histories], place: Callable[[], Place], runs: int) -> 
             deadline=None,
             database=None,
             suppress_health_check=list(HealthCheck),
-            phases=[Phase.generate]
-            if os.environ.get("NOSHRINK")
-            else [Phase.generate, Phase.shrink],
+            phases=[Phase.generate, Phase.shrink],
         ),
     )
 
