@@ -49,6 +49,8 @@ class Worker:
         self._stopping = asyncio.Event()
         self._nudged = asyncio.Event()
         self._stored = asyncio.Event()
+        self._unsettled: list[Settlement] = []
+        """what the store could not be told yet: it goes first, or events that Meta has would be sent again"""
         self._resume_ms = 0
         self._refusals = 0
         """answers in a row that were about the pixel: a pause, or a throttle"""
@@ -69,6 +71,7 @@ class Worker:
         part is settled as soon as its fate is known. Answers how many events were claimed. Raises
         StoreError; a network that fails is a Verdict.
         """
+        await self._settle([])
         deliveries = await self._claim()
         now_ms = self._clock_ms()
         await self._settle([s for d in deliveries if (s := _out_of_time(d, now_ms))])
@@ -185,10 +188,12 @@ class Worker:
         return verdict
 
     async def _settle(self, settlements: Sequence[Settlement]) -> None:
-        if not settlements:
+        self._unsettled += settlements
+        if not self._unsettled:
             return
         # A cancelled worker still writes down what Meta already has.
-        await asyncio.shield(self._outbox.settle(settlements, self._clock_ms()))
+        await asyncio.shield(self._outbox.settle(self._unsettled, self._clock_ms()))
+        self._unsettled = []
         for settlement in settlements:
             metrics.EVENTS.labels("delivery", settlement.outcome).inc()
 

@@ -33,7 +33,14 @@ LOG_MS = 7 * 24 * HOUR_MS
 LOG_LINES = 100_000
 DEAD_MS = 30 * 24 * HOUR_MS
 DEAD_LETTERS = 100_000
+SWEPT = 2000
+"""of each kind, what one step of a sweep looks at"""
 TALLY_MS = 90 * 24 * HOUR_MS
+
+
+def steps(put: int) -> int:
+    """How many steps a sweep takes after so many were put: twice what came, so that nothing piles up."""
+    return 1 + 2 * put // SWEPT
 
 
 class Note(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -238,7 +245,10 @@ class Outbox(Protocol):
         ...
 
     async def sweep(self, now_ms: int) -> None:
-        """Forget a bounded share of what is past its time: dedup keys, old log lines and dead letters."""
+        """Forget what is past its time: dedup keys, old log lines and dead letters.
+
+        In bounded steps, and as many of them as keep up with what was put since the last time.
+        """
         ...
 
     async def probe(self) -> None:

@@ -7,6 +7,7 @@ that waits, 130 bytes a remembered key, 40 MB of log a pixel), and a fail-over t
 """
 
 import asyncio
+import logging
 from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
@@ -33,11 +34,14 @@ from gateway.stores import (
     Merge,
     Note,
     Settlement,
+    steps,
 )
-from gateway.stores.redis_client import Client, Clock, Script
+from gateway.stores.redis_client import NEEDED, Client, Clock, Script, shown
 from gateway.stores.redis_put import JOB, Argument, Lane, Part
 
 T = TypeVar("T")
+
+logger = logging.getLogger(__name__)
 
 _PREFIX = "gw1"
 """the version of the layout: another one has other keys"""
@@ -85,6 +89,8 @@ class RedisStore:
         self._lanes: dict[str, Lane] = {}
         self._cursors: dict[str, bytes] = defaultdict(lambda: b"0")
         self._folded = 0
+        self._put = 0
+        """since the last sweep"""
         self._closed = False
 
     @classmethod
@@ -97,7 +103,11 @@ class RedisStore:
         store = cls(client)
         try:
             await client.wait_for_answer(wait_s)
-            await client.check()
+            if not await client.check():
+                logger.warning(
+                    "redis does not show its settings: an answered event is safe only with %s",
+                    shown(NEEDED),
+                )
             await store._set_clock()
         except BaseException:
             await client.close()
@@ -120,6 +130,7 @@ class RedisStore:
         if self._closed:
             raise StoreError("the store is closed")
         parts: dict[str, Part] = defaultdict(lambda: Part(now_ms, merge))
+        self._put += len(entries) + len(drops)
         for entry in entries:
             parts[entry.pixel].entries.append(entry)
         for drop in drops:
@@ -158,18 +169,26 @@ class RedisStore:
         await self._set_clock()
         for pixel, number in list(self._numbers.items()):
             await self._register(pixel, number)
+        put, self._put = self._put, 0
         fold = (now_ms - TALLY_MS) // HOUR_MS
         folds = str(fold) if fold != self._folded else ""  # it reads every counter, so once an hour
         bounds = (now_ms - LOG_MS, LOG_LINES, now_ms - DEAD_MS, DEAD_LETTERS)
         for pixel in await self._pixels():
-            cursor = self._cursors[pixel]
-            args: list[Argument] = [str(now_ms), *map(str, bounds), folds, cursor]
-            answer = await self._run(self._scripts.sweep, pixel, args)
-            self._cursors[pixel] = cast(bytes, answer)
+            for step in range(steps(put)):
+                cursor = self._cursors[pixel]
+                args: list[Argument] = [
+                    str(now_ms),
+                    *map(str, bounds),
+                    "" if step else folds,
+                    cursor,
+                ]
+                answer = await self._run(self._scripts.sweep, pixel, args)
+                self._cursors[pixel] = cast(bytes, answer)
         self._folded = fold
 
     async def probe(self) -> None:
         await self._client.command("SET", f"{_PREFIX}:probe", 1)
+        await self._client.check()  # another server may stand in its place by now
 
     async def turn(self, pixel: str, gap_ms: float) -> float:
         key = f"{_PREFIX}:{{{pixel}}}:turn"
@@ -286,7 +305,12 @@ class RedisStore:
         """`number`: the one it has; another only if the server was emptied and somebody else took it since."""
         wanted = "" if number is None else str(number)
         answer = await self._client.run(self._scripts.register, [_PIXELS], [pixel, wanted])
-        number = self._numbers[pixel] = cast(int, answer)
+        known, had = cast(list[int], answer)
+        if number is not None and not had:
+            logger.error(
+                "redis was emptied: what waited there is lost", extra={"pixel": pixel[-4:]}
+            )
+        number = self._numbers[pixel] = known
         if number >= _PIXELS_MAX:
             raise StoreError(f"redis: a store keeps {_PIXELS_MAX} pixels at most")
         return number

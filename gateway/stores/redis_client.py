@@ -6,7 +6,6 @@ else's. Needs Redis 7 or a fork of it that runs the same scripts.
 
 import asyncio
 import hashlib
-import logging
 import time
 from collections.abc import Coroutine, Sequence
 from pathlib import Path
@@ -38,8 +37,6 @@ NEEDED = {"appendonly": "yes", "appendfsync": "always", "maxmemory-policy": "noe
 _LUA = Path(__file__).with_name("lua")
 # Delivering makes room, so a server that is full must let it go on.
 _MAKES_ROOM = frozenset({"claim", "settle", "discard", "sweep"})
-
-logger = logging.getLogger(__name__)
 
 
 class Script:
@@ -100,26 +97,21 @@ class Client:
             else:
                 return
 
-    async def check(self) -> None:
-        """Raise StoreUnwritable for a server that does not keep what it says it keeps."""
+    async def check(self) -> bool:
+        """Whether the server shows that it keeps what it answers for. Raises StoreUnwritable when it does not keep it."""
         if isinstance(self._redis, RedisCluster):
             nodes = self._redis.get_primaries()
-            found = [await self._settings_of(target_nodes=node) for node in nodes]
+            found = [await self._to_the_end(self._settings_of(target_nodes=n)) for n in nodes]
         else:
-            found = [await self._settings_of()]
+            found = [await self._to_the_end(self._settings_of())]
         for settings in found:
-            if settings is None:
-                logger.warning(
-                    "redis does not show its settings: an answered event is safe only with %s",
-                    _shown(NEEDED),
-                )
-                continue
-            wrong = {k: v for k, v in settings.items() if v != NEEDED[k]}
+            wrong = {k: v for k, v in (settings or NEEDED).items() if v != NEEDED[k]}
             if wrong:
                 raise StoreUnwritable(
-                    f"redis has {_shown(wrong)}, which loses events it has answered for; "
-                    f"expected {_shown(NEEDED)}"
+                    f"redis has {shown(wrong)}, which loses events it has answered for; "
+                    f"expected {shown(NEEDED)}"
                 )
+        return None not in found
 
     async def close(self) -> None:
         """Finish what is under way, then hang up."""
@@ -201,5 +193,6 @@ def _text(value: bytes | str) -> str:
     return value if isinstance(value, str) else value.decode()
 
 
-def _shown(settings: dict[str, str]) -> str:
+def shown(settings: dict[str, str]) -> str:
+    """Settings as one would type them."""
     return ", ".join(f"{name} {value}" for name, value in settings.items())

@@ -29,6 +29,7 @@ from gateway.stores import (
     LoggedEvent,
     Merge,
     Settlement,
+    steps,
 )
 from gateway.stores import sqlite_operations as operations
 from gateway.stores.sqlite_operations import SQL, Work
@@ -46,6 +47,8 @@ class SqliteStore:
     def __init__(self, writer: "_Writer") -> None:
         self._writer = writer
         self._sweeper = operations.Sweeper()
+        self._put = 0
+        """since the last sweep"""
 
     @classmethod
     async def open(cls, path: Path, *, wait_s: float = 30.0, banner: str = "") -> "SqliteStore":
@@ -70,6 +73,7 @@ class SqliteStore:
         now_ms: int,
         merge: Merge | None = None,
     ) -> list[Outcome]:
+        self._put += len(entries) + len(drops)
         return await self._writer.write(partial(operations.put, entries, drops, now_ms, merge))
 
     async def claim(
@@ -90,7 +94,9 @@ class SqliteStore:
         return time.time_ns() // 1_000_000
 
     async def sweep(self, now_ms: int) -> None:
-        await self._writer.write(partial(self._sweeper.sweep, now_ms))
+        put, self._put = self._put, 0
+        for _ in range(steps(put)):  # each its own transaction, so that nobody waits for all
+            await self._writer.write(partial(self._sweeper.sweep, now_ms))
 
     async def probe(self) -> None:
         await self._writer.write(operations.probe)

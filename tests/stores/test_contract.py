@@ -617,6 +617,15 @@ async def test_the_sweep_forgets_old_lines_that_are_final(store: Store) -> None:
     assert await accounts(store) == before
 
 
+async def test_one_sweep_keeps_up_with_what_was_put(store: Store) -> None:
+    await store.put([entry(str(n)) for n in range(3000)], [], NOW)
+    await store.put([entry("0")] * 3000, [], NOW)
+    for delivery in await claim(store, limit=3000):
+        await settle(store, delivery, Outcome.DELIVERED)
+    await store.sweep(NOW + LOG_MS + 1)
+    assert await store.events(limit=9) == []
+
+
 async def test_the_sweep_forgets_old_dead_letters(store: Store) -> None:
     await kill(store, "a", NOW)
     await kill(store, "b", NOW + 1)

@@ -75,6 +75,18 @@ async def test_a_server_that_may_lose_events_is_refused(
         await told(redis_server, "CONFIG SET", setting, needed)
 
 
+async def test_a_server_that_loses_its_settings_is_not_ready(redis_server: RedisServer) -> None:
+    async with opened(redis_server.url) as store:
+        await store.probe()
+        await told(redis_server, "CONFIG SET", "appendfsync", "everysec")
+        try:
+            with pytest.raises(StoreUnwritable, match="redis has appendfsync everysec"):
+                await store.probe()
+        finally:
+            await told(redis_server, "CONFIG SET", "appendfsync", "always")
+        await store.probe()
+
+
 async def test_a_server_that_hides_its_settings_is_used_with_a_warning(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -184,7 +196,9 @@ async def test_a_caller_who_waits_while_nobody_answers_is_told_with_the_first(
         assert [type(answer) for answer in answers] == [StoreError] * 3
 
 
-async def test_an_emptied_server_is_used_as_a_new_one(redis_server: RedisServer) -> None:
+async def test_an_emptied_server_is_used_as_a_new_one(
+    redis_server: RedisServer, caplog: pytest.LogCaptureFixture
+) -> None:
     url = redis_server.new_database()
     async with opened(url) as store, opened(url) as other:
         await store.put([entry("a"), entry("x", pixel="2")], [], NOW)
@@ -192,7 +206,11 @@ async def test_an_emptied_server_is_used_as_a_new_one(redis_server: RedisServer)
         async with Redis.from_url(url) as client:
             await client.flushdb()
         await other.put([entry("y", pixel="3")], [], NOW)
+        assert caplog.messages == []
         await store.sweep(NOW)
+        assert caplog.messages == ["redis was emptied: what waited there is lost"] * 2
+        await store.sweep(NOW)
+        assert len(caplog.messages) == 2
         assert await store.put([entry("a")], [], NOW) == [Outcome.PENDING]
         await store.put([entry("x", pixel="2")], [], NOW)
         refs = [line.ref for line in await store.events(limit=9)]
