@@ -3,13 +3,16 @@
 import contextlib
 import os
 import signal
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
 from stores.redis_server import RedisServer, running
 
 from .harness import Gateway, Process, StandIn, backend_event, live, page_event, wait_until
+from .test_crash import HITS, THREADS, Clients
 
 SHARED = {
     "GATEWAY_SECRET": "0123456789abcdef0123456789abcdef",
@@ -42,9 +45,6 @@ class Deliverer(Process):
         self.launch()
         self.greeting("delivers what others accept")
         return self
-
-
-Maker = Callable[[str], Process]
 
 
 @pytest.fixture
@@ -180,3 +180,30 @@ def test_all_workers_together_keep_the_pace(
     starts = sorted(request.at_ms for request in stand_in.requests()[before:])
     assert len(starts) > 8
     assert all(later - first >= 1000 for first, later in zip(starts, starts[5:], strict=False))
+
+
+def test_every_answered_hit_is_at_meta_once_or_waits_whoever_is_killed(
+    tmp_path: Path, stand_in: StandIn, env: dict[str, str], redis: RedisServer
+) -> None:
+    with Replica(tmp_path / "kills", env) as gateway:
+        gateway.start()
+        clients = Clients(gateway)
+        clients.run()
+        try:
+            for share in range(1, 7):
+                wait_until(partial(clients.got_to, share * THREADS * HITS // 8), 60)
+                if share % 2:
+                    redis.restart()
+                else:
+                    gateway.restart()
+        finally:
+            clients.join()
+        assert len(set(clients.answered)) == len(clients.answered) == THREADS * HITS
+        gateway.hit(page_event("last"))
+        stand_in.one("last")
+        there = Counter(event.event_id for event in stand_in.received())
+        waiting = {event.event_id for event in gateway.events("--outcome", "pending")}
+        assert set(clients.answered) <= there.keys() | waiting
+        assert max(there.values()) == 1
+        assert all(line.adds_up for line in gateway.ledger())
+        assert gateway.dead() == []
