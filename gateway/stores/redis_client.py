@@ -16,8 +16,10 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import (
     AuthenticationError,
+    ClusterError,
     NoScriptError,
     OutOfMemoryError,
+    RedisClusterException,
     RedisError,
     ResponseError,
 )
@@ -34,6 +36,14 @@ TIMEOUT_S = 2.0
 NEEDED = {"appendonly": "yes", "appendfsync": "always", "maxmemory-policy": "noeviction"}
 """what makes an answer a promise: on disk before it is given, and nothing thrown away for want of memory"""
 
+_SILENT = (
+    RedisConnectionError,
+    RedisTimeoutError,
+    ClusterError,
+    RedisClusterException,
+    OSError,
+)
+"""what passes when the server, or enough of the cluster, is back"""
 _LUA = Path(__file__).with_name("lua")
 # Delivering makes room, so a server that is full must let it go on.
 _MAKES_ROOM = frozenset({"claim", "settle", "discard", "sweep"})
@@ -151,7 +161,7 @@ class Client:
             raise StoreUnwritable("redis refuses (its memory is full)") from error
         except AuthenticationError as error:
             raise StoreUnwritable("redis refuses (user or password)") from error
-        except (RedisConnectionError, RedisTimeoutError, OSError) as error:
+        except _SILENT as error:
             raise StoreError(f"redis does not answer ({type(error).__name__})") from error
         except RedisError as error:
             raise StoreUnwritable(f"redis refuses ({error})") from error
@@ -161,7 +171,7 @@ class Client:
             answer = await self._redis.execute_command("CONFIG GET", *NEEDED, **node)
         except ResponseError:  # providers forbid it
             return None
-        except RedisError as error:
+        except (RedisError, *_SILENT) as error:
             raise StoreError(f"redis does not answer ({type(error).__name__})") from error
         texts = cast(dict[bytes | str, bytes | str], answer)
         return {_text(name): _text(value) for name, value in texts.items()}

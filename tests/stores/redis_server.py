@@ -90,8 +90,8 @@ def running(folder: Path, *options: str) -> Iterator[RedisServer]:
 
 
 @contextlib.contextmanager
-def cluster(folder: Path) -> Iterator[str]:
-    """The URL of a cluster of three servers, each with a third of the slots."""
+def cluster(folder: Path) -> Iterator[list[RedisServer]]:
+    """Three servers that are a cluster, each with a third of the slots."""
     with contextlib.ExitStack() as stack:
         options = ("--cluster-enabled", "yes", "--databases", "1", *DURABLE)
         servers = [stack.enter_context(running(folder / str(n), *options)) for n in range(3)]
@@ -104,7 +104,7 @@ def cluster(folder: Path) -> Iterator[str]:
                 while client.execute_command("CLUSTER INFO")["cluster_state"] != "ok":
                     assert monotonic() < give_up
                     sleep(0.05)
-        yield f"redis+cluster://{nodes[0]}"
+        yield servers
 
 
 def free_port() -> int:

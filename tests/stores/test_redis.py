@@ -390,9 +390,61 @@ async def test_a_reader_asks_without_opening(redis_server: RedisServer) -> None:
 
 
 @pytest.fixture(scope="module")
-def cluster_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with cluster(tmp_path_factory.mktemp("cluster")) as url:
-        yield url
+def nodes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[RedisServer]]:
+    with cluster(tmp_path_factory.mktemp("cluster")) as servers:
+        yield servers
+
+
+@pytest.fixture
+def cluster_url(nodes: list[RedisServer]) -> str:
+    return nodes[0].url.replace("redis://", "redis+cluster://")
+
+
+async def test_a_cluster_of_which_one_server_may_lose_events_is_refused(
+    cluster_url: str, nodes: list[RedisServer]
+) -> None:
+    await told(nodes[2], "CONFIG SET", "appendfsync", "no")
+    try:
+        with pytest.raises(StoreUnwritable, match="redis has appendfsync no"):
+            await RedisStore.open(cluster_url, wait_s=0)
+    finally:
+        await told(nodes[2], "CONFIG SET", "appendfsync", "always")
+
+
+async def test_a_server_of_a_cluster_that_dies_costs_its_own_pixels_only_until_it_is_back(
+    cluster_url: str, nodes: list[RedisServer]
+) -> None:
+    pixels = [f"dies-{n}" for n in range(9)]
+    async with opened(cluster_url) as store:
+        for p in pixels:
+            await store.put([entry(f"{p}-a", pixel=p)], [], NOW)
+        nodes[1].kill()
+        refused = []
+        for p in pixels:
+            try:
+                await store.put([entry(f"{p}-b", pixel=p)], [], NOW)
+            except StoreError:
+                refused.append(p)
+        assert 0 < len(refused) < 9
+        nodes[1].start()
+        await until_whole(store, refused[0])
+        for p in refused:
+            await store.put([entry(f"{p}-b", pixel=p)], [], NOW)
+        for p in pixels:
+            bodies = {d.body.decode() for d in await claim(store, pixel=p)}
+            assert bodies == {f"{p}-a", f"{p}-b"}
+
+
+async def until_whole(store: RedisStore, pixel: str) -> None:
+    """A server that comes back takes a moment to be one of the cluster again."""
+    async with asyncio.timeout(60):
+        while True:
+            try:
+                await claim(store, NOW - DAY_MS, pixel=pixel)
+            except StoreError:
+                await asyncio.sleep(0.05)
+            else:
+                return
 
 
 async def test_a_cluster_keeps_the_contract(cluster_url: str) -> None:
@@ -427,7 +479,9 @@ async def test_a_cluster_keeps_the_contract(cluster_url: str) -> None:
         assert await store.revive(refs[:5], NOW) == 5
         assert await other.discard(refs) == 4
         await store.sweep(NOW)
-        for account in (await accounts(other)).values():
+        mine = [account for pixel, account in (await accounts(other)).items() if pixel in pixels]
+        assert len(mine) == 9
+        for account in mine:
             pending = account["pending"]
             assert account == {
                 "accepted": 9,
@@ -437,6 +491,7 @@ async def test_a_cluster_keeps_the_contract(cluster_url: str) -> None:
                 "bot": 1,
                 "pending": pending,
             } | ({"dead": 1} if pending == 1 else {})
-        assert len(await store.events(limit=1000)) == 9 * 8
+        lines = [line for line in await store.events(limit=1000) if line.pixel in pixels]
+        assert len(lines) == 9 * 8
         assert await store.turn("1", 1) == 0
         await store.probe()
