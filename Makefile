@@ -4,13 +4,17 @@ SHELL := /bin/bash
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: run test check lint build bench lock clean
+.PHONY: run test check model lint build bench lock clean
 
 run: .venv/.run
 	@$(BIN)/gateway serve
 
 test: .venv/.test
 	$(BIN)/pytest
+
+# A thousand histories of each store against the model; `make test` tries a few.
+model: .venv/.test
+	MODEL_RUNS=1000 $(BIN)/pytest tests/stores/test_model.py --durations 3
 
 check: .venv/.test lint
 	$(MAKE) --no-print-directory test

@@ -58,6 +58,7 @@ echo "set-up: installing the dependencies of $lock"
 if [ "$kind" = test ]; then
     missing=
     command -v chromium >/dev/null || command -v chromium-browser >/dev/null || missing=chromium
+    command -v redis-server >/dev/null || missing="$missing redis-server"
     # Meta's own library in the page's language is an oracle for the hashes.
     command -v npm >/dev/null || missing="$missing nodejs npm"
     # Visitors of the labs: Firefox with a blocker, and WebKit with Safari's tracking prevention.

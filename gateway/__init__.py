@@ -9,7 +9,7 @@ Read in this order to follow one hit from the browser to Meta:
 5. `sender`      the request to Meta, and what its answer means (`capi.classify`)
 
 The rules those call on (`wire`, `consent`, `cookies`, `enrich`, `normalise`, `privacy`, `event`,
-`validate`, `capi`, `backoff`, `pace`) do no I/O, know no clock and no framework. `server` puts it together.
+`validate`, `merge`, `capi`, `backoff`, `pace`) do no I/O, know no clock and no framework. `server` puts it together.
 """
 
 __version__ = "0.1.0"

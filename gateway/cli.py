@@ -4,6 +4,7 @@ Exit codes: 0 done, 1 something is wrong (one sentence on standard error), 2 wro
 """
 
 import asyncio
+import contextlib
 import json
 import sys
 import time
@@ -22,8 +23,11 @@ from gateway.config import Settings
 from gateway.errors import GatewayError, SettingsError, StoreError
 from gateway.install import Install
 from gateway.outcome import WAITING, Outcome
+from gateway.processes import Processes
 from gateway.secret import Secret
-from gateway.stores import DeadLetter, LedgerLine, LoggedEvent
+from gateway.server import Faces
+from gateway.stores import DeadLetter, LedgerLine, LoggedEvent, Store
+from gateway.stores.redis import RedisReader
 from gateway.stores.sqlite import SqliteReader, SqliteStore, banner_of
 from gateway.web.shapes import dead_letter, ledger_line, logged_event
 
@@ -65,21 +69,82 @@ def main(ctx: click.Context, config_file: Path | None) -> None:
 @click.option("--port", type=int, help="Port of the public face (8000).")
 @click.option("--admin-host", help="Address of the operator's face (127.0.0.1).")
 @click.option("--admin-port", type=int, help="Port of the operator's face (8001).")
+@click.option("--workers", type=click.IntRange(1, 64), default=1, help="Processes, on Redis.")
+@click.option("--no-worker", is_flag=True, help="Accept only; `gateway worker` delivers.")
 @click.pass_obj
 def serve(
     config_file: Path | None,
+    /,
     own_config: Path | None,
-    host: str | None,
-    port: int | None,
-    admin_host: str | None,
-    admin_port: int | None,
+    workers: int,
+    no_worker: bool,
+    **options: str | int | None,
 ) -> None:
     """Accept hits and deliver them, until told to stop."""
-    options = {"host": host, "port": port, "admin_host": admin_host, "admin_port": admin_port}
     settings = config.from_process(own_config or config_file, options)
     log.set_up(settings.log_level, settings.log_format)
+    if workers > 1 and settings.embedded:
+        raise SettingsError(
+            "--workers: the embedded store has one process; several need GATEWAY_STORE=redis://…"
+        )
+    with server.take_faces(settings) as faces:
+        own = install.open_install(settings)
+        if workers == 1:
+            _run(server.serve(settings, own, faces, _greet, deliver=not no_worker))
+        else:
+            sys.exit(_serve_together(settings, own, faces, workers, deliver=not no_worker))
+
+
+@main.command()
+@click.option("--config", "own_config", type=click.Path(path_type=Path), help="The settings file.")
+@click.option("--admin-host", help="Address of the operator's face (127.0.0.1).")
+@click.option("--admin-port", type=int, help="With it there is an operator's face, on this port.")
+@click.pass_obj
+def worker(
+    config_file: Path | None,
+    /,
+    own_config: Path | None,
+    **options: str | int | None,
+) -> None:
+    """Deliver what other processes accept, until told to stop."""
+    settings = config.from_process(own_config or config_file, options)
+    log.set_up(settings.log_level, settings.log_format)
+    seen = options["admin_port"] is not None
+    with server.take_faces(settings, public=False, operator=seen) as faces:
+        _run(server.serve(settings, install.open_install(settings), faces, _greet))
+
+
+def _serve_together(
+    settings: Settings, own: Install, faces: Faces, count: int, *, deliver: bool
+) -> int:
+    """Processes that share the public face; each has an operator's face, on ports in a row."""
+    first = settings.admin_port
+    with contextlib.ExitStack() as stack:
+        operators = [faces.operator]
+        for n in range(1, count):
+            port = first + n if first else 0
+            taken = server.listen(settings.admin_host, port, "admin_port")
+            operators.append(stack.enter_context(taken))
+
+        def work(number: int, ready: Callable[[], None]) -> None:
+            def announce(text: str) -> None:
+                if number == 0:
+                    _greet(text)
+                ready()
+
+            mine = Faces(public=faces.public, operator=operators[number])
+            _run(server.serve(settings, own, mine, announce, deliver=deliver))
+
+        return Processes(count, work).run()
+
+
+def _run(running: Coroutine[None, None, None]) -> None:
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(server.serve(settings, lambda text: print(text, flush=True)))
+        runner.run(running)
+
+
+def _greet(text: str) -> None:
+    print(text, flush=True)
 
 
 def _open_install(settings: Settings) -> Install:
@@ -303,10 +368,14 @@ def dead_discard(config_file: Path | None, refs: tuple[int, ...]) -> None:
 
 # --- ways to the store -----------------------------------------------------------------------
 
+_STORE_MISSING = "there is no store at {} yet"
 
-def _reader(settings: Settings) -> SqliteReader:
+
+def _reader(settings: Settings) -> SqliteReader | RedisReader:
+    if not settings.embedded:
+        return RedisReader(settings.store)
     if not settings.store_path.exists():
-        raise StoreError(f"there is no store at {settings.store_path} yet")
+        raise StoreError(_STORE_MISSING.format(settings.store_path))
     return SqliteReader(settings.store_path)
 
 
@@ -314,9 +383,11 @@ def _change(
     settings: Settings,
     path: str,
     refs: tuple[int, ...],
-    directly: Callable[[SqliteStore], Coroutine[None, None, int]],
+    directly: Callable[[Store], Coroutine[None, None, int]],
 ) -> int:
-    """Through the gateway when one runs, since only it may write; else on the store itself."""
+    """On a store that anybody may write, or nobody owns; else through the gateway that owns it."""
+    if not settings.embedded:
+        return asyncio.run(RedisReader(settings.store).ask(directly))
     if banner_of(settings.store_path) is None:
         return asyncio.run(_opened(settings, directly))
     own = _open_install(settings)
@@ -327,10 +398,10 @@ def _change(
 
 
 async def _opened(
-    settings: Settings, directly: Callable[[SqliteStore], Coroutine[None, None, int]]
+    settings: Settings, directly: Callable[[Store], Coroutine[None, None, int]]
 ) -> int:
     if not settings.store_path.exists():
-        raise StoreError(f"there is no store at {settings.store_path} yet")
+        raise StoreError(_STORE_MISSING.format(settings.store_path))
     store = await SqliteStore.open(settings.store_path)
     try:
         return await directly(store)
@@ -341,15 +412,23 @@ async def _opened(
 def _ask(
     settings: Settings, face: str, method: str, path: str, key: Secret, body: object
 ) -> httpx2.Response:
-    banner = banner_of(settings.store_path)
-    if banner is None:
-        raise StoreError(_NO_SERVER)
-    url = json.loads(banner)[face] + path
+    url = _face_url(settings, face) + path
     headers = {"Authorization": f"Bearer {key.reveal()}"}
     try:
         return httpx2.request(method, url, json=body, headers=headers, timeout=30, trust_env=False)
     except httpx2.HTTPError as error:
         raise StoreError(f"the gateway does not answer: {type(error).__name__}") from None
+
+
+def _face_url(settings: Settings, face: str) -> str:
+    """Where the running gateway listens: its own word, or what is set where many may run."""
+    if not settings.embedded:
+        return f"http://{settings.host}:{settings.port}"
+    banner = banner_of(settings.store_path)
+    url = json.loads(banner).get(face) if banner else None
+    if url is None:
+        raise StoreError(_NO_SERVER)
+    return str(url)
 
 
 # --- for people ------------------------------------------------------------------------------

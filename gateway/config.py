@@ -14,7 +14,7 @@ from typing import Any
 
 from gateway.consent import Policy
 from gateway.errors import SettingsError
-from gateway.keys import BY_NAME, KEYS, PIXEL_KEYS, SITE_KEYS, TOKEN_FILE, Key
+from gateway.keys import BY_NAME, EMBEDDED, KEYS, PIXEL_KEYS, SITE_KEYS, TOKEN_FILE, Key
 from gateway.secret import Secret
 
 SANDBOX_PIXEL = "1000000000000000"
@@ -59,7 +59,9 @@ class Settings:
     sites: tuple[Site, ...]
     store: str
     store_path: Path
+    """the embedded store's file; with another store its folder still holds the secret"""
     store_max_bytes: int
+    secret: Secret | None
     api_key: Secret | None
     admin_password: Secret | None
     browser_events: frozenset[str] | None
@@ -88,8 +90,13 @@ class Settings:
     """what was read; a change of one may hold a new token"""
 
     @property
+    def embedded(self) -> bool:
+        """Whether the store is a file of this process alone."""
+        return self.store.startswith(EMBEDDED)
+
+    @property
     def data_dir(self) -> Path:
-        """Where the install's secret and the store live."""
+        """Where the install's secret and the embedded store live."""
         return self.store_path.parent
 
     @property
@@ -132,7 +139,8 @@ def load(
     else:
         sites = (_only_site(values),)
     rest = {name: values[name] for name in Settings.__dataclass_fields__ if name in values}
-    path = Path(values["store"].removeprefix("sqlite:///")).expanduser().absolute()
+    store = values["store"] if values["store"].startswith(EMBEDDED) else BY_NAME["store"].default
+    path = Path(store.removeprefix(EMBEDDED)).expanduser().absolute()
     named = file or (Path(environ["GATEWAY_CONFIG"]) if environ.get("GATEWAY_CONFIG") else None)
     return Settings(sites=sites, store_path=path, file=named, files=tuple(files), **rest)
 

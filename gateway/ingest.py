@@ -4,15 +4,30 @@ import asyncio
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from gateway import consent, enrich, event, metrics, overload, privacy, urls, validate, wire
+import msgspec
+
+from gateway import (
+    consent,
+    enrich,
+    event,
+    merge,
+    metrics,
+    overload,
+    privacy,
+    urls,
+    validate,
+    wire,
+)
 from gateway.agent import UNREAD, Agent, Agents
 from gateway.config import Pixel, Settings, Site
 from gateway.enrich import Place
 from gateway.errors import GatewayError, StoreBusy
+from gateway.event import Event
 from gateway.hit import Facts, Hit, Misfit, Sent, Source
-from gateway.outcome import UNRECORDED, Outcome
+from gateway.merge import CONVERSIONS, Side
+from gateway.outcome import UNRECORDED, WAITING, Outcome
 from gateway.overload import Backlog, Load
-from gateway.stores import Drop, Entry, Note, Outbox
+from gateway.stores import Drop, Entry, Half, Joined, Note, Outbox
 from gateway.validate import Problem
 from gateway.visit import Visit, Visits
 
@@ -101,7 +116,7 @@ class Ingest:
         drops = [drop for fate in fates for drop in fate.drops]
         size = sum(len(entry.body) for entry in entries)
         with self._backlog.holding(len(entries) + len(drops), size):
-            stored = await self._outbox.put(entries, drops, facts.now_ms)
+            stored = await self._outbox.put(entries, drops, facts.now_ms, join)
         self._on_stored()
         answers = iter(stored)
         judged = tuple(fate.judged(answers) for fate in fates)
@@ -153,7 +168,45 @@ class Ingest:
         )
         if problem := validate.check(built.event, facts.now_ms):
             return _dropped(sent, pixels, problem.outcome, facts, problem)
-        return _kept(sent, built, pixels, facts, agent)
+        return self._kept(sent, built, pixels, facts, agent)
+
+    def _kept(
+        self,
+        sent: Sent,
+        built: event.Built,
+        pixels: Sequence[Pixel],
+        facts: Facts,
+        agent: Agent,
+    ) -> "_Fate":
+        """An entry for each pixel; a conversion waits a moment for its other half."""
+        ready = built.event
+        note = _note_of(ready, facts.source, agent.readable, built.warnings)
+        body = event.encode(ready)
+        deadline_ms = event.deadline_ms(ready, facts.now_ms, browser_has_it=sent.browser_has_it)
+        hold_ms = self._hold_ms(ready, deadline_ms - facts.now_ms)
+        entries = (
+            Entry(
+                pixel=pixel.lane,
+                key=event.key(pixel.lane, ready),
+                body=body,
+                due_ms=facts.now_ms + hold_ms,
+                deadline_ms=deadline_ms,
+                note=note,
+                side=_side_of(facts.source) if hold_ms else "",
+                suppress=sent.browser_has_it and self._suppresses,
+            )
+            for pixel in pixels
+        )
+        return _Fate(sent=sent, entries=tuple(entries))
+
+    def _hold_ms(self, ready: Event, left_ms: int) -> int:
+        """How long an event waits for its other half: not at all when its time at Meta would run out."""
+        hold_ms = int(self._settings.hold_seconds * 1000)
+        return hold_ms if ready.event_name in CONVERSIONS and left_ms > 2 * hold_ms else 0
+
+    @property
+    def _suppresses(self) -> bool:
+        return self._settings.browser_duplicates == "suppress"
 
     def _pages(self, sent: Sent | Misfit, site: Site) -> tuple[Site, tuple[Pixel, ...]] | None:
         """The pixels of a page's event: all of the site's, unless the page named one."""
@@ -200,24 +253,22 @@ class _Fate:
     def judged(self, stored: Iterator[Outcome]) -> Judged:
         """The judgement, with what the store answered for each entry."""
         answers = [next(stored) for _ in self.entries] or [drop.outcome for drop in self.drops]
-        new = Outcome.PENDING in answers
+        # New to one pixel is new, whatever the others have already.
+        new = [answer for answer in answers if answer in WAITING]
         return Judged(
             index=self.sent.index,
             event_id=self.sent.id,
-            outcome=Outcome.PENDING if new else answers[0],
+            outcome=(new or answers)[0],
             problem=self.problem,
             warnings=self.entries[0].note.warnings if self.entries else (),
         )
 
 
-def _kept(
-    sent: Sent, built: event.Built, pixels: Sequence[Pixel], facts: Facts, agent: Agent
-) -> _Fate:
-    ready = built.event
-    note = Note(
+def _note_of(ready: Event, source: str, agent: str, warnings: tuple[str, ...]) -> Note:
+    return Note(
         event_name=ready.event_name,
         event_id=ready.event_id,
-        source=facts.source,
+        source=source,
         host=urls.host_of(ready.event_source_url),
         keys=ready.user_data.keys(),
         custom={
@@ -225,25 +276,29 @@ def _kept(
             for name, value in ready.custom_data.items()
             if name in _SHOWN and isinstance(value, str | int | float)
         },
-        agent=agent.readable,
-        warnings=built.warnings,
+        agent=agent,
+        warnings=warnings,
     )
-    body = event.encode(ready)
-    deadline_ms = event.deadline_ms(ready, facts.now_ms, browser_has_it=sent.browser_has_it)
-    return _Fate(
-        sent=sent,
-        entries=tuple(
-            Entry(
-                pixel=pixel.lane,
-                key=event.key(pixel.lane, ready),
-                body=body,
-                due_ms=facts.now_ms,
-                deadline_ms=deadline_ms,
-                note=note,
-            )
-            for pixel in pixels
-        ),
+
+
+def _side_of(source: Source) -> Side:
+    return Side.BACKEND if source in (Source.BACKEND, Source.GRAPH) else Side.BROWSER
+
+
+def join(held: Half, new: Half) -> Joined | None:
+    """What the store merges a held copy with the next one by. See `merge`."""
+    first, second = (msgspec.json.decode(half.body, type=Event) for half in (held, new))
+    together = merge.union(first, Side(held.side), second, Side(new.side))
+    complete = held.side != new.side
+    if not complete and not merge.adds(together, first):
+        return None
+    note = _note_of(
+        together,
+        held.note.source,
+        held.note.agent or new.note.agent,
+        tuple(dict.fromkeys(held.note.warnings + new.note.warnings)),
     )
+    return Joined(body=event.encode(together), note=note, complete=complete)
 
 
 def _dropped(

@@ -1,7 +1,7 @@
 """What belongs to this install alone: its secret, and the names and keys that follow from it.
 
-Kept beside the store, readable by the owner only. Losing the secret changes the public path and
-every key that was not set by hand.
+Kept in the data directory, readable by the owner only, unless they are set. Losing the secret changes the public path
+and every key that was not set by hand; processes that share a store must share it.
 """
 
 import hashlib
@@ -54,8 +54,9 @@ def open_install(settings: Settings) -> Install:
     folder = settings.data_dir
     announced: list[tuple[str, str]] = []
     try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        secret = Secret(_kept(folder / "secret", lambda: secrets.token_hex(32))[0])
+        secret = settings.secret or Secret(
+            _kept(folder / "secret", lambda: secrets.token_hex(32))[0]
+        )
         api_key = settings.api_key
         if api_key is None:
             text, new = _kept(folder / "api_key", _new_api_key)
@@ -113,6 +114,7 @@ def _kept(path: Path, make: Callable[[], str]) -> tuple[str, bool]:
         return _text_of(path), False
     except FileNotFoundError:
         text = make()
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     # Written aside and linked, so that a crash leaves no half secret and two starts agree on one.
     aside = path.with_name(f"{path.name}.{secrets.token_hex(4)}")
     descriptor = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)

@@ -15,6 +15,8 @@ from gateway import normalise
 from gateway.consent import Policy
 from gateway.secret import Secret
 
+EMBEDDED = "sqlite:///"
+_SHARED = ("redis", "rediss", "redis+cluster")
 META_GRAPH_URL = "https://graph.facebook.com"
 
 
@@ -34,15 +36,6 @@ def _choice(*allowed: str) -> Callable[[Any], str]:
         if value not in allowed:
             raise ValueError(" or ".join(allowed))
         return str(value)
-
-    return read
-
-
-def _only(allowed: Any, why: str) -> Callable[[Any], Any]:
-    def read(value: Any) -> Any:
-        if str(value).removesuffix(".0") != str(allowed).removesuffix(".0"):
-            raise ValueError(why)
-        return allowed
 
     return read
 
@@ -141,10 +134,25 @@ def _version(value: Any) -> str:
 
 def _store(value: Any) -> str:
     text = _text(value)
-    if not text.startswith("sqlite:///") or len(text) <= len("sqlite:///"):
-        raise ValueError("sqlite:///path/gateway.db")
-    _file(text.removeprefix("sqlite:///"))
+    if text.startswith(EMBEDDED) and len(text) > len(EMBEDDED):
+        _file(text.removeprefix(EMBEDDED))
+        return text
+    try:
+        parts = urlsplit(text)
+        known = parts.scheme in _SHARED and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        known = False
+    if not known:
+        schemes = ", ".join(f"{scheme}://host:port" for scheme in _SHARED)
+        raise ValueError(f"sqlite:///path/gateway.db, {schemes}")
     return text
+
+
+def _secret(value: Any) -> Secret:
+    text = _text(value)
+    if len(text) < 32 or not text.isascii():
+        raise ValueError("at least 32 ASCII characters, such as `openssl rand -hex 32` prints")
+    return Secret(text)
 
 
 def _country(value: Any) -> str:
@@ -193,9 +201,11 @@ KEYS = (
     Key(name="sandbox", read=_flag, default=False,
         about="true sends every batch to the built-in stand-in of Meta's Graph, pixel or not."),
     Key(name="store", read=_store, default="sqlite:///./data/gateway.db",
-        about="Where events are kept until Meta has them. The install's secret lies beside the file."),
+        about="Where events are kept until Meta has them: a file of one process, or redis://, rediss:// or redis+cluster:// for any number."),
     Key(name="store_max_bytes", read=_whole(10_000_000, 1_000_000_000_000), default=10_000_000_000,
         about="The most the SQLite file may take, in bytes. When it is full, or the disk is, new events are refused with 503."),
+    Key(name="secret", read=_secret, default=None, secret=True, example="what `openssl rand -hex 32` prints",
+        about="What the public path, the cookies and the stored identities are derived from; the same for all processes on one Redis. Made in the data directory when absent."),
     Key(name="api_key", read=lambda v: Secret(_text(v)), default=None, secret=True,
         about="The key of the backend API. Made and printed once when absent."),
     Key(name="admin_password", read=lambda v: Secret(_text(v)), default=None, secret=True,
@@ -236,10 +246,10 @@ KEYS = (
         about="Addresses whose X-Forwarded-For and X-Forwarded-Proto count. Empty: the socket's address is the visitor's."),
     Key(name="geoip_database", read=_file, default=None, example="/var/lib/GeoIP/GeoLite2-City.mmdb",
         about="A City .mmdb file (MaxMind, DB-IP and others). Absent: no city, region and country."),
-    Key(name="hold_seconds", read=_only(0.0, "0: this version does not merge a conversion's two halves yet"), default=0.0,
-        about="Seconds a conversion waits for its other half. This version does not merge yet, so 0 is all there is."),
-    Key(name="browser_duplicates", read=_only("forward", "forward: this version always sends the server's copy"), default="forward",
-        about="forward: Meta merges the server's copy with the browser pixel's by the event id."),
+    Key(name="hold_seconds", read=_number(0, 3600), default=10.0,
+        about="Seconds a conversion waits for its other half, from the page or the backend, to be sent as one. 0: not at all."),
+    Key(name="browser_duplicates", read=_choice("forward", "suppress"), default="forward",
+        about="forward: Meta merges the server's copy with the browser pixel's by the event id. suppress: what the pixel delivered is not sent."),
     Key(name="host", read=_text, default="127.0.0.1",
         about="Address of the public face."),
     Key(name="port", read=_whole(0, 65535), default=8000,

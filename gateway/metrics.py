@@ -15,7 +15,7 @@ REGISTRY = CollectorRegistry()
 
 EVENTS = Counter(
     "gateway_events",
-    "Events by who sent them and what became of them (pending: stored, not yet delivered)",
+    "Events by who sent them and what became of them (held, pending: stored, not yet delivered)",
     ["source", "outcome"],
     registry=REGISTRY,
 )

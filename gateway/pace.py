@@ -17,10 +17,15 @@ class Pace:
     per_second: float
     free_ms: float = 0.0
 
+    @property
+    def gap_ms(self) -> float:
+        """From one start to the next."""
+        return 1000 * _MARGIN / self.per_second
+
     def book(self, now_ms: float) -> tuple[float, "Pace"]:
         """Reserve the next start, never earlier than now; milliseconds of the clock given."""
         start = max(now_ms, self.free_ms)
-        return start, replace(self, free_ms=start + 1000 * _MARGIN / self.per_second)
+        return start, replace(self, free_ms=start + self.gap_ms)
 
     def heed(self, now_ms: float, usage: int) -> "Pace":
         """The pace after an answer that said how much of the limit is used, in per cent.

@@ -12,7 +12,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from ipaddress import ip_network
 
@@ -24,7 +24,6 @@ from gateway import (
     __version__,
     cookies,
     geo,
-    install,
     metrics,
     normalise,
     overload,
@@ -43,7 +42,8 @@ from gateway.reload import Reloads
 from gateway.sandbox import Sandbox
 from gateway.selfcheck import SelfCheck
 from gateway.sender import Sender
-from gateway.stores import Records
+from gateway.stores import Store
+from gateway.stores.redis import RedisStore
 from gateway.stores.sqlite import SqliteStore, banner_of
 from gateway.visit import Visits
 from gateway.web import app, guard
@@ -84,57 +84,61 @@ def clock_ms() -> int:
 
 @dataclass(frozen=True, slots=True)
 class Faces:
-    """The two sockets, taken before anything else, so that a taken port costs nothing."""
+    """The sockets, taken before anything else, so that a taken port costs nothing. A face may be absent."""
 
-    public: socket.socket
-    operator: socket.socket
-
-    def listen(self) -> None:
-        """Let visitors queue; until now they were refused, as nobody could have answered."""
-        self.public.listen(BACKLOG)
-        self.operator.listen(BACKLOG)
+    public: socket.socket | None
+    operator: socket.socket | None
 
     @property
-    def public_url(self) -> str:
-        """Where the public face listens."""
-        return _url_of(self.public)
-
-    @property
-    def operator_url(self) -> str:
-        """Where the operator's face listens."""
-        return _url_of(self.operator)
+    def urls(self) -> dict[str, str]:
+        """Where each face listens."""
+        faces = {"public": self.public, "operator": self.operator}
+        return {name: _url_of(face) for name, face in faces.items() if face}
 
 
-async def serve(settings: Settings, announce: Callable[[str], None]) -> None:
+async def serve(
+    settings: Settings,
+    own: Install,
+    faces: Faces,
+    announce: Callable[[str], None],
+    *,
+    deliver: bool = True,
+) -> None:
     """Run until SIGTERM or SIGINT, then finish what was begun. `announce` is given the greeting.
 
     Raises SettingsError for what cannot be used and StoreError when the store cannot be opened.
     """
     locate = geo.open_places(settings.geoip_database)
-    own = install.open_install(settings)
-    with _faces(settings) as faces:
-        banner = {"pid": os.getpid(), "public": faces.public_url, "operator": faces.operator_url}
-        if banner_of(settings.store_path) is not None:
-            logger.warning("another gateway owns the store; waiting up to %g s for it", LOCK_WAIT_S)
-        store = await SqliteStore.open(
-            settings.store_path,
-            wait_s=LOCK_WAIT_S,
-            banner=json.dumps(banner),
-            max_bytes=settings.store_max_bytes,
-        )
-        try:
-            await _run(settings, own, faces, store, locate, announce)
-        finally:
-            await store.close()
+    store = await _open(settings, faces)
+    try:
+        await _run(settings, own, faces, store, locate, announce, deliver=deliver)
+    finally:
+        await store.close()
+
+
+async def _open(settings: Settings, faces: Faces) -> Store:
+    if not settings.embedded:
+        return await RedisStore.open(settings.store)
+    if banner_of(settings.store_path) is not None:
+        logger.warning("another gateway owns the store; waiting up to %g s for it", LOCK_WAIT_S)
+    banner = json.dumps({"pid": os.getpid(), **faces.urls})
+    return await SqliteStore.open(
+        settings.store_path,
+        wait_s=LOCK_WAIT_S,
+        banner=banner,
+        max_bytes=settings.store_max_bytes,
+    )
 
 
 async def _run(
     settings: Settings,
     own: Install,
     faces: Faces,
-    store: SqliteStore,
+    store: Store,
     locate: Callable[[str], Place],
     announce: Callable[[str], None],
+    *,
+    deliver: bool,
 ) -> None:
     sys.setswitchinterval(SWITCH_S)
     stopping = asyncio.Event()
@@ -149,7 +153,7 @@ async def _run(
     agents = Agents()
     transport = _sandbox() if settings.sandbox else None
     async with sender.new_client(transport) as client:
-        workers = _workers(settings, store, client)
+        workers = _workers(settings, store, client) if deliver else {}
 
         def wake() -> None:
             for worker in workers.values():
@@ -180,22 +184,24 @@ async def _run(
             alerts=lambda: check.alerts,
             draining=stopping.is_set,
             on_revived=wake,
-            clock_ms=clock_ms,
+            clock_ms=store.clock_ms,
         )
-        paths = _paths(settings, own, ingest, visits, locate)
-        servers = (
-            _server(
-                _public_app(settings, own, ingest, store, paths), front, settings.trusted_proxies
-            ),
-            _server(app.operator_app(operator), back),
-        )
+        paths = _paths(settings, own, ingest, visits, locate, store.clock_ms)
+        public = _public_app(settings, own, ingest, store, paths)
+        servers = [
+            (_server(application, door, trusted), face)
+            for application, door, trusted, face in (
+                (public, front, settings.trusted_proxies, faces.public),
+                (app.operator_app(operator), back, (), faces.operator),
+            )
+            if face
+        ]
         reloads = Reloads(settings, workers, paths.refresh)
-        _on_signals(stopping, servers, workers.values(), reloads)
+        _on_signals(stopping, [server for server, _ in servers], workers.values(), reloads)
         _warm_up()
         async with asyncio.TaskGroup() as tasks:
             listening = [
-                tasks.create_task(server.serve(sockets=[face]))
-                for server, face in zip(servers, (faces.public, faces.operator), strict=True)
+                tasks.create_task(server.serve(sockets=[face])) for server, face in servers
             ]
             for worker in workers.values():
                 tasks.create_task(worker.run())
@@ -208,15 +214,13 @@ async def _run(
             for worker in workers.values():
                 worker.stop()
             # The operator's face goes last, as it says what the other one waits for.
-            for server, task in zip(servers, listening, strict=True):
+            for (server, _), task in zip(servers, listening, strict=True):
                 server.should_exit = True
                 await asyncio.wait([task])
     agents.close()
 
 
-def _workers(
-    settings: Settings, store: SqliteStore, client: httpx2.AsyncClient
-) -> dict[str, Worker]:
+def _workers(settings: Settings, store: Store, client: httpx2.AsyncClient) -> dict[str, Worker]:
     """One a pixel, so that none waits for another."""
     graph = Sender(client, settings.graph_url, settings.graph_version)
     return {
@@ -225,7 +229,7 @@ def _workers(
             sender=graph,
             pixel=pixel,
             per_second=settings.rate_per_second,
-            clock_ms=clock_ms,
+            clock_ms=store.clock_ms,
             draw=random.random,
         )
         for pixel in settings.pixels
@@ -245,6 +249,7 @@ def _paths(
     ingest: Ingest,
     visits: Visits,
     locate: Callable[[str], Place],
+    clock_ms: Callable[[], int],
 ) -> Paths:
     admission = _admission(settings)
 
@@ -266,11 +271,12 @@ def _paths(
 
 
 def _public_app(
-    settings: Settings, own: Install, ingest: Ingest, records: Records, paths: Paths
+    settings: Settings, own: Install, ingest: Ingest, store: Store, paths: Paths
 ) -> Starlette:
     guesses = Limiter(per_second=GUESSES_A_MINUTE / 60, burst=GUESSES_A_MINUTE)
+    clock_ms = store.clock_ms
     keys = Keys(own.api_key, guesses, clock_ms)
-    backend = Backend(ingest=ingest, records=records, keys=keys, clock_ms=clock_ms)
+    backend = Backend(ingest=ingest, records=store, keys=keys, clock_ms=clock_ms)
     graph = Graph(ingest=ingest, settings=settings, keys=keys, clock_ms=clock_ms)
     return app.public_app(paths.find, backend, graph)
 
@@ -287,11 +293,11 @@ def _warm_up() -> None:
     cookies.scope_of("www.example.com")
 
 
-async def _sweep(store: SqliteStore, stopping: asyncio.Event) -> None:
+async def _sweep(store: Store, stopping: asyncio.Event) -> None:
     """Keep the store small, a bounded piece at a time."""
     while not stopping.is_set():
         try:
-            await store.sweep(clock_ms())
+            await store.sweep(store.clock_ms())
         except Exception:
             metrics.PASS_FAILURES.labels("sweep").inc()
             logger.exception("a sweep of the store failed")
@@ -304,20 +310,28 @@ async def _sweep(store: SqliteStore, stopping: asyncio.Event) -> None:
 
 
 @contextlib.contextmanager
-def _faces(settings: Settings) -> Iterator[Faces]:
-    public = _listen(settings.host, settings.port, "port")
-    with public, _listen(settings.admin_host, settings.admin_port, "admin_port") as operator:
-        yield Faces(public, operator)
+def take_faces(
+    settings: Settings, *, public: bool = True, operator: bool = True
+) -> Iterator[Faces]:
+    """The faces that are wanted. Raises SettingsError for a port that is taken."""
+    with contextlib.ExitStack() as taken:
+        yield Faces(
+            taken.enter_context(listen(settings.host, settings.port, "port")) if public else None,
+            taken.enter_context(listen(settings.admin_host, settings.admin_port, "admin_port"))
+            if operator
+            else None,
+        )
 
 
-def _listen(host: str, port: int, key: str) -> socket.socket:
+def listen(host: str, port: int, key: str) -> socket.socket:
+    """A socket people can queue at. Raises SettingsError when the port is taken."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     taken = socket.socket(family, socket.SOCK_STREAM)
     try:
         taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         taken.bind((host, port))
         # From here on the kernel queues who connects, so nobody is refused while we start.
-        taken.listen(2048)
+        taken.listen(BACKLOG)
     except OSError as error:
         taken.close()
         reason = error.strerror or str(error)
@@ -384,7 +398,7 @@ def _sandbox() -> httpx2.ASGITransport:
 
 def _on_signals(
     stopping: asyncio.Event,
-    servers: tuple[_Server, ...],
+    servers: Sequence[_Server],
     workers: Collection[Worker],
     reloads: Reloads,
 ) -> None:
@@ -410,7 +424,9 @@ def _on_signals(
 
 
 def _greeting(settings: Settings, own: Install, faces: Faces) -> str:
-    lines = [f"gateway {__version__} is listening on {faces.public_url}", ""]
+    public = faces.urls.get("public", "")
+    does = f"is listening on {public}" if public else "delivers what others accept"
+    lines = [f"gateway {__version__} {does}", ""]
     if settings.sandbox:
         lines += [
             "SANDBOX: batches go to the built-in stand-in of Meta's Graph; nothing reaches Meta.",
@@ -425,14 +441,15 @@ def _greeting(settings: Settings, own: Install, faces: Faces) -> str:
             ]
         if pixel.test_event_code and not pixel.sandbox:
             lines += [f"FB_TEST_EVENT_CODE is set for pixel {pixel.id}: do not leave it on.", ""]
-    for site in settings.sites:
+    for site in settings.sites if public else ():
         slug, name = own.slug_of(site), f" ({site.name})" if site.name else ""
         lines += [
             f"Paste this into the <head> of a page to try it{name}:",
-            f"  {snippet.tag(faces.public_url, slug)}",
+            f"  {snippet.tag(public, slug)}",
             "On your site, route the path to the gateway and use the short form:",
             f"  {snippet.tag('', slug)}",
         ]
-    lines.append(f"Dashboard: {faces.operator_url}/")
+    if "operator" in faces.urls:
+        lines.append(f"Dashboard: {faces.urls['operator']}/")
     lines += [f"  {what}, shown this once: {value}" for what, value in own.announced]
     return "\n".join(lines)

@@ -51,6 +51,8 @@ class Worker:
         self._stopping = asyncio.Event()
         self._nudged = asyncio.Event()
         self._stored = asyncio.Event()
+        self._unsettled: list[Settlement] = []
+        """what the store could not be told yet: it goes first, or events that Meta has would be sent again"""
         self._resume_ms = 0
         self._refusals = 0
         """answers in a row that were about the pixel: a pause, or a throttle"""
@@ -58,8 +60,6 @@ class Worker:
         """how many of the oldest events a split that was cut short would have sent next"""
         self._patience: asyncio.Timeout | None = None
         """how long the request under way may take; without end until it is told to stop"""
-        self._unsettled: list[Settlement] = []
-        """what the store could not write down"""
         self._full = False
         """whether the last claim took all that a request can carry, so that more may wait"""
         self.trouble = "" if pixel.access_token else capi.no_token().reason
@@ -149,9 +149,12 @@ class Worker:
     # --- waiting -----------------------------------------------------------------------------
 
     async def _take_turn(self) -> None:
-        """Wait for the pixel's pace, which no new token changes."""
+        """Wait for the pixel's pace, which no new token changes: this worker's, then that of all workers."""
         start_ms, self._pace = self._pace.book(self._clock_ms())
         await _wait(self._stopping, (start_ms - self._clock_ms()) / 1000)
+        if not self._stopping.is_set():
+            wait_ms = await self._outbox.turn(self._pixel.lane, self._pace.gap_ms)
+            await _wait(self._stopping, wait_ms / 1000)
 
     async def _gather(self, claimed: int) -> None:
         """Let a batch grow: after a small one for a moment, after none until there is something."""

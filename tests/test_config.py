@@ -645,7 +645,18 @@ BAD: list[tuple[str, list[str]]] = [
     ("sandbox", ["'yes'", "1", "''", "[]"]),
     (
         "store",
-        ["'redis://h/0'", "'sqlite:///'", "'/tmp/x'", "5", "''", "'sqlite:///~nobody-here/x'"],
+        [
+            "'redis://'",
+            "'sqlite:///'",
+            "'/tmp/x'",
+            "5",
+            "''",
+            "'sqlite:///~nobody-here/x'",
+            "'http://h'",
+            "'redis://h:x'",
+            "'redis://['",
+            "'redis+cluster:h'",
+        ],
     ),
     (
         "slug",
@@ -676,8 +687,8 @@ BAD: list[tuple[str, list[str]]] = [
     ("store_max_bytes", ["0", "1000", "1e13", "'10 GB'", "10000000.5", "true"]),
     ("trusted_proxies", ["'all'", "['*']", "['10.0.0.1/8']", "['10.0.0.0/33']", "5", "[5]"]),
     ("geoip_database", ["''", "5", "[]", "'~nobody-here/x.mmdb'"]),
-    ("hold_seconds", ["10", "'ten'", "-1", "[]"]),
-    ("browser_duplicates", ["'suppress'", "5"]),
+    ("hold_seconds", ["3601", "'ten'", "-1", "[]"]),
+    ("browser_duplicates", ["'merge'", "5"]),
     ("host", ["''", "5"]),
     ("port", ["-1", "65536", "8000.5", "'http'", "true", "[]"]),
     ("admin_host", ["''", "5"]),
@@ -687,9 +698,9 @@ BAD: list[tuple[str, list[str]]] = [
 ]
 BAD_SECRETS = [
     (name, value)
-    for name in ("access_token", "api_key", "admin_password")
+    for name in ("access_token", "api_key", "admin_password", "secret")
     for value in ("''", "5", f"['{HIDDEN}']", f"{{a = '{HIDDEN}'}}", "true")
-]
+] + [("secret", f"'{HIDDEN[:31]}'"), ("secret", f"'{HIDDEN}ä{'x' * 32}'")]
 
 
 @pytest.mark.parametrize(
@@ -740,7 +751,7 @@ def test_an_option_is_named_in_its_refusal() -> None:
 
 
 def test_a_password_within_a_url_is_not_shown(tmp_path: Path) -> None:
-    said = refusal(tmp_path, f'store = "redis://user:{HIDDEN}@redis.example/0"')
+    said = refusal(tmp_path, f'store = "redis://user:{HIDDEN}@redis.example:x/0"')
 
     assert "store: expected" in said
     assert HIDDEN not in said
@@ -762,6 +773,11 @@ GOOD: list[tuple[str, str, object]] = [
     ("GATEWAY_TRUSTED_PROXIES", "10.0.0.0/8, ::1", ("10.0.0.0/8", "::1/128")),
     ("GATEWAY_GEOIP_DATABASE", "/x/y.mmdb", Path("/x/y.mmdb")),
     ("GATEWAY_HOLD_SECONDS", "0", 0.0),
+    ("GATEWAY_BROWSER_DUPLICATES", "suppress", "suppress"),
+    ("GATEWAY_STORE", "redis://h", "redis://h"),
+    ("GATEWAY_STORE", "rediss://u:p@h:6380/1", "rediss://u:p@h:6380/1"),
+    ("GATEWAY_STORE", "redis+cluster://h:7000", "redis+cluster://h:7000"),
+    ("GATEWAY_SECRET", "s" * 32, "s" * 32),
     ("GATEWAY_PORT", "0", 0),
     ("GATEWAY_SLUG", "k3vq8w2mzp", "k3vq8w2mzp"),
     ("GATEWAY_LOG_FORMAT", "json", "json"),
@@ -773,6 +789,14 @@ def test_a_variable_is_read_to_its_final_value(variable: str, text: str, value: 
     settings = config.load({variable: text})
 
     assert setting(settings, variable.removeprefix("GATEWAY_").lower()) == value
+
+
+@pytest.mark.parametrize("store", ["redis://h", "redis+cluster://h"])
+def test_a_store_elsewhere_leaves_the_data_directory_where_it_is(store: str) -> None:
+    settings = config.load({"GATEWAY_STORE": store})
+
+    assert not settings.embedded
+    assert settings.data_dir == Path.cwd() / "data"
 
 
 # --- pixel, token, sandbox -------------------------------------------------------------------

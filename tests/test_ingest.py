@@ -4,8 +4,9 @@ import asyncio
 import hashlib
 import json
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
+from typing import Protocol
 
 import pytest
 
@@ -17,6 +18,7 @@ from gateway.errors import HitInvalid, StoreBusy
 from gateway.hit import Facts, Source
 from gateway.ingest import Ingest, Receipt, Refused
 from gateway.master import Seal
+from gateway.merge import CONVERSIONS
 from gateway.outcome import Outcome
 from gateway.overload import ITEMS, Backlog
 from gateway.stores.sqlite import SqliteStore
@@ -55,11 +57,13 @@ ONE_PIXEL = 'pixel_id = "11111"'
 class Install:
     """One gateway's inner half: a real store, and what it takes in."""
 
-    def __init__(self, store: SqliteStore, folder: Path, text: str) -> None:
+    def __init__(
+        self, store: SqliteStore, folder: Path, text: str, environ: Mapping[str, str]
+    ) -> None:
         file = folder / "gateway.toml"
         file.write_text(text)
         self.store = store
-        self.settings = config.load({}, file=file)
+        self.settings = config.load({"GATEWAY_HOLD_SECONDS": "0", **environ}, file=file)
         self.agents = Agents()
         self.woken = 0
         self.backlog = Backlog(time.monotonic)
@@ -122,7 +126,10 @@ class Install:
         }
 
 
-Maker = Callable[[str], Install]
+class Maker(Protocol):
+    """Makes installs that share one store."""
+
+    def __call__(self, text: str, **environ: str) -> Install: ...
 
 
 @pytest.fixture
@@ -135,8 +142,8 @@ async def make(tmp_path: Path) -> AsyncIterator[Maker]:
     store = await SqliteStore.open(tmp_path / "gateway.db", wait_s=0)
     made: list[Install] = []
 
-    def new(text: str) -> Install:
-        made.append(Install(store, tmp_path, text))
+    def new(text: str, **environ: str) -> Install:
+        made.append(Install(store, tmp_path, text, environ))
         return made[-1]
 
     yield new
@@ -678,3 +685,102 @@ async def test_a_backend_s_thousand_events_do_not_keep_a_visitor_waiting(make: M
     await install.page(site, "https://shop.example/", "view")
     assert not batch.done()
     assert len((await batch).judged) == 1000
+
+
+# --- waiting for the other half --------------------------------------------------------------
+
+TEN_S = "10"
+ONE_SITE = """
+[[site]]
+hosts = ["shop.example"]
+consent = "off"
+pixels = [{id = "11111"}]
+"""
+
+
+async def lead(install: Install, **more: object) -> Outcome:
+    """A page's half of o-1, as a Lead."""
+    one = {"name": "Lead", "id": "o-1", "url": "https://shop.example/", **more}
+    facts = Facts(source=Source.PAGE, now_ms=NOW, host="shop.example", agent=AGENT)
+    body = json.dumps({"events": [one]}).encode()
+    receipt = await install.ingest.accept(body, facts, install.settings.sites[0])
+    return receipt.judged[0].outcome
+
+
+async def due(install: Install, at_ms: int) -> int:
+    """How many events of 11111 are due."""
+    claimed = await install.store.claim(
+        "11111", now_ms=at_ms, lease_ms=at_ms + 1, limit=9, max_bytes=10**6
+    )
+    return len(claimed)
+
+
+@pytest.mark.parametrize("name", sorted(CONVERSIONS))
+async def test_a_conversion_is_held_for_as_long_as_is_set(make: Maker, name: str) -> None:
+    install = make(ONE_SITE, GATEWAY_HOLD_SECONDS=TEN_S)
+
+    receipt = await install.backend(order(event_name=name))
+
+    assert outcomes(receipt) == [Outcome.HELD]
+    assert await due(install, NOW + 9_999) == 0
+    assert await due(install, NOW + 10_000) == 1
+
+
+@pytest.mark.parametrize("name", ["PageView", "AddToCart", "Own"])
+async def test_other_events_go_at_once(make: Maker, name: str) -> None:
+    install = make(ONE_SITE, GATEWAY_HOLD_SECONDS=TEN_S)
+
+    receipt = await install.backend(order(event_name=name))
+
+    assert outcomes(receipt) == [Outcome.PENDING]
+    assert await due(install, NOW) == 1
+
+
+async def test_an_event_that_is_almost_too_old_does_not_wait(make: Maker) -> None:
+    install = make(ONE_SITE, GATEWAY_HOLD_SECONDS="3600")
+    hour, last = 3600, NOW // 1000 - 7 * 86_400 + 3600
+
+    receipt = await install.backend(
+        order("o-1", event_time=last + 2 * hour), order("o-2", event_time=last + 2 * hour + 1)
+    )
+
+    assert outcomes(receipt) == [Outcome.PENDING, Outcome.HELD]
+
+
+@pytest.mark.parametrize("backend", [Source.BACKEND, Source.GRAPH])
+async def test_a_page_and_a_backend_are_two_halves(make: Maker, backend: Source) -> None:
+    install = make(ONE_SITE, GATEWAY_HOLD_SECONDS=TEN_S)
+
+    assert await lead(install) is Outcome.HELD
+    assert await lead(install) is Outcome.DUPLICATE
+    assert await lead(install, data={"currency": "EUR"}) is Outcome.MERGED
+    half = order(event_name="Lead", pixel_id="11111")
+    assert outcomes(await install.backend(half, source=backend)) == [Outcome.MERGED]
+
+    [body] = await install.bodies("11111")
+    assert body["custom_data"] == half["custom_data"]
+    assert await lead(install) is Outcome.DUPLICATE
+
+
+async def test_a_wait_that_goes_on_for_one_pixel_is_the_answer(make: Maker) -> None:
+    install = make(SITES, GATEWAY_HOLD_SECONDS=TEN_S)
+    shop = {"pixel_id": "11111", "event_name": "Lead"}
+    await install.backend(order(**shop))
+
+    # Merged for 11111, new and held for 33333.
+    assert await lead(install) is Outcome.HELD
+    assert await lead(install) is Outcome.DUPLICATE
+
+
+async def test_what_the_pixel_has_is_forwarded_unless_told_otherwise(make: Maker) -> None:
+    install = make(ONE_SITE, GATEWAY_HOLD_SECONDS=TEN_S)
+
+    assert await lead(install, pixel=True) is Outcome.HELD
+
+
+async def test_what_the_pixel_has_is_suppressed_when_told(make: Maker) -> None:
+    install = make(ONE_SITE, GATEWAY_BROWSER_DUPLICATES="suppress")
+
+    assert await lead(install, pixel=True) is Outcome.SUPPRESSED
+    assert outcomes(await install.backend(order(event_name="Lead"))) == [Outcome.SUPPRESSED]
+    assert await install.ledger() == {"11111": {"accepted": 2, "suppressed": 2}}

@@ -99,6 +99,22 @@ def test_what_is_set_by_hand_is_used_and_neither_kept_nor_announced(settings: Se
     assert [path.name for path in settings.data_dir.iterdir()] == ["secret"]
 
 
+def test_with_a_set_secret_installs_are_the_same_everywhere(
+    settings: Settings, tmp_path: Path
+) -> None:
+    said = replace(
+        settings, secret=Secret("s" * 32), api_key=Secret("own"), admin_password=Secret("pass")
+    )
+    one = install.open_install(said)
+    two = install.open_install(replace(said, store_path=tmp_path / "b" / "gateway.db"))
+
+    assert one == two
+    assert one.slug_of(only(settings)) == slugs.derived("s" * 32)
+    # Nothing had to be kept, so nothing was: a read-only container can do this.
+    assert not settings.data_dir.exists()
+    assert not (tmp_path / "b").exists()
+
+
 def test_two_installs_have_nothing_in_common(settings: Settings, tmp_path: Path) -> None:
     one = install.open_install(settings)
     two = install.open_install(replace(settings, store_path=tmp_path / "other" / "gateway.db"))

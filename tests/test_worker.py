@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import itertools
 import sqlite3
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -344,7 +343,9 @@ async def test_a_new_token_in_the_middle_of_a_split_does_not_break_the_pace(
     await one.put(*numbered(8))
     await one.worker.drain_once()
     times = [asked.at_ms for asked in one.graph.asked]
-    assert min(b - a for a, b in itertools.pairwise(times)) >= 100
+    assert len(times) == 15
+    # Over ten, because a busy machine may hand one over late.
+    assert min(b - a for a, b in zip(times, times[10:], strict=False)) >= 1000
 
 
 async def test_a_store_error_in_one_pass_does_not_end_run(one: Lane, tmp_path: Path) -> None:

@@ -2,7 +2,10 @@
 
 A store knows keys and bytes, never events. What it promises:
 
-- `put` is durable when it returns: the dedup keys and the bodies are on disk in one atomic step, or none is.
+- `put` is durable when it returns: a pixel's dedup keys and bodies are on disk in one atomic step, or none is. (Of
+  several pixels one may be stored when another cannot be; to put them again is safe.)
+- A copy that comes while the first one is held is merged into it, by the function the caller gives, in the step that
+  recognises its key. A hold ends at its `due`, or when a merge says that nothing is missing any more.
 - A key is remembered until an hour after its event's deadline, and at least `DEDUP_MS`; the same key again
   within that time is a duplicate. (If the key could expire before its job, a late copy would double it.)
 - `claim` leases, oldest due first; a lease that runs out is simply due again. A ref is never used twice,
@@ -14,7 +17,7 @@ A store knows keys and bytes, never events. What it promises:
 Times are Unix milliseconds and always arguments. A store raises StoreError when it cannot keep its word.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -30,7 +33,14 @@ LOG_MS = 7 * 24 * HOUR_MS
 LOG_LINES = 100_000
 DEAD_MS = 30 * 24 * HOUR_MS
 DEAD_LETTERS = 100_000
+SWEPT = 2000
+"""of each kind, what one step of a sweep looks at"""
 TALLY_MS = 90 * 24 * HOUR_MS
+
+
+def steps(put: int) -> int:
+    """How many steps a sweep takes after so many were put: twice what came, so that nothing piles up."""
+    return 1 + 2 * put // SWEPT
 
 
 class Note(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -63,6 +73,33 @@ class Entry:
     deadline_ms: int
     """worthless to Meta afterwards"""
     note: Note
+    side: str = ""
+    """who tells of it; not empty: held until `due_ms`, and copies are merged into it until then"""
+    suppress: bool = False
+    """somebody else delivers it: neither this copy nor one that is held, or comes later, is to be sent"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Half:
+    """A copy of an event, as a merge sees it."""
+
+    side: str
+    body: bytes
+    note: Note
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Joined:
+    """What a merge made of two copies."""
+
+    body: bytes
+    note: Note
+    complete: bool
+    """nothing more is waited for: the hold ends"""
+
+
+Merge = Callable[[Half, Half], Joined | None]
+"""From the copy that is held and the one that came; None when the second adds nothing."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -174,11 +211,16 @@ class Outbox(Protocol):
     """The durable queue between accepting and delivering."""
 
     async def put(
-        self, entries: Sequence[Entry], drops: Sequence[Drop], now_ms: int
+        self,
+        entries: Sequence[Entry],
+        drops: Sequence[Drop],
+        now_ms: int,
+        merge: Merge | None = None,
     ) -> list[Outcome]:
         """Keep the entries, count the drops; durable on return.
 
-        Answers PENDING or DUPLICATE for each entry, in order.
+        Answers for each entry, in order: HELD or PENDING (kept), MERGED (into the held copy), SUPPRESSED or
+        DUPLICATE. Without `merge` a copy is a duplicate, held or not.
         """
         ...
 
@@ -195,8 +237,18 @@ class Outbox(Protocol):
         """Record what became of deliveries; answers how many were still ours to settle."""
         ...
 
+    async def turn(self, pixel: str, gap_ms: float) -> float:
+        """Book a pixel's next request, `gap_ms` after the one before it; answers the milliseconds to wait.
+
+        For processes that share a store. One that has it alone keeps its own pace, so 0 is its answer.
+        """
+        ...
+
     async def sweep(self, now_ms: int) -> None:
-        """Forget a bounded share of what is past its time: dedup keys, old log lines and dead letters."""
+        """Forget what is past its time: dedup keys, old log lines and dead letters.
+
+        In bounded steps, and as many of them as keep up with what was put since the last time.
+        """
         ...
 
     async def probe(self) -> None:
@@ -239,4 +291,12 @@ class Records(Protocol):
 
     async def discard(self, refs: Sequence[int]) -> int:
         """Remove dead letters for good; the ledger keeps counting them as dead."""
+        ...
+
+
+class Store(Outbox, Records, Protocol):
+    """All a server needs of a store."""
+
+    def clock_ms(self) -> int:
+        """Unix milliseconds, by the clock that all processes on this store share."""
         ...

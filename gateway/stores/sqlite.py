@@ -11,6 +11,7 @@ import fcntl
 import os
 import sqlite3
 import threading
+import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -26,7 +27,9 @@ from gateway.stores import (
     Entry,
     LedgerLine,
     LoggedEvent,
+    Merge,
     Settlement,
+    steps,
 )
 from gateway.stores import sqlite_operations as operations
 from gateway.stores.room import Room, is_full
@@ -36,8 +39,8 @@ T = TypeVar("T")
 
 MAX_BYTES = 10_000_000_000
 """of the file: at a kilobyte an event, some millions that wait while Meta cannot be reached"""
-VERSION = 1
-UPGRADES = {0: "create"}
+VERSION = 2
+UPGRADES = {0: "create", 1: "hold"}
 """From each older version the statement that leads to the next one."""
 
 
@@ -47,6 +50,8 @@ class SqliteStore:
     def __init__(self, writer: "_Writer") -> None:
         self._writer = writer
         self._sweeper = operations.Sweeper()
+        self._put = 0
+        """since the last sweep"""
 
     @classmethod
     async def open(
@@ -67,9 +72,15 @@ class SqliteStore:
         return cls(_Writer(db, lock, room))
 
     async def put(
-        self, entries: Sequence[Entry], drops: Sequence[Drop], now_ms: int
+        self,
+        entries: Sequence[Entry],
+        drops: Sequence[Drop],
+        now_ms: int,
+        merge: Merge | None = None,
     ) -> list[Outcome]:
-        return await self._writer.write(partial(operations.put, entries, drops, now_ms), grows=True)
+        self._put += len(entries) + len(drops)
+        work = partial(operations.put, entries, drops, now_ms, merge)
+        return await self._writer.write(work, grows=True)
 
     async def claim(
         self, pixel: str, *, now_ms: int, lease_ms: int, limit: int, max_bytes: int
@@ -81,8 +92,17 @@ class SqliteStore:
     async def settle(self, settlements: Sequence[Settlement], now_ms: int) -> int:
         return await self._writer.write(partial(operations.settle, settlements, now_ms))
 
+    async def turn(self, pixel: str, gap_ms: float) -> float:
+        return 0.0
+
+    def clock_ms(self) -> int:
+        """This machine's clock: nobody else has the store."""
+        return time.time_ns() // 1_000_000
+
     async def sweep(self, now_ms: int) -> None:
-        await self._writer.write(partial(self._sweeper.sweep, now_ms))
+        put, self._put = self._put, 0
+        for _ in range(steps(put)):  # each its own transaction, so that nobody waits for all
+            await self._writer.write(partial(self._sweeper.sweep, now_ms))
 
     async def probe(self) -> None:
         await self._writer.write(operations.probe, grows=True)

@@ -76,10 +76,55 @@ INSERT INTO probe VALUES (1, 0);
 PRAGMA user_version = 1;
 COMMIT;
 
+-- name: hold
+-- From version 1 to 2: conversions wait for their other half, and what the browser delivered is not sent.
+BEGIN IMMEDIATE;
+ALTER TABLE job ADD COLUMN side TEXT NOT NULL DEFAULT ''; -- who told of it, while it is held
+CREATE INDEX job_held ON job (k) WHERE side <> '';
+CREATE INDEX job_held_due ON job (due) WHERE side <> '';
+ALTER TABLE seen ADD COLUMN suppressed INTEGER NOT NULL DEFAULT 0;
+PRAGMA user_version = 2;
+COMMIT;
+
 -- name: put_seen
 -- Remember key ?1 until ?2. Row count 1: it is new, or was past its time at ?3; 0: a duplicate.
-INSERT INTO seen (k, exp) VALUES (?1, ?2)
-ON CONFLICT (k) DO UPDATE SET exp = excluded.exp WHERE seen.exp < ?3;
+-- ?4: whether copies of it are to be suppressed.
+INSERT INTO seen (k, exp, suppressed) VALUES (?1, ?2, ?4)
+ON CONFLICT (k) DO UPDATE SET exp = excluded.exp, suppressed = excluded.suppressed WHERE seen.exp < ?3;
+
+-- name: put_suppressed
+-- Whether copies of a key are to be suppressed.
+SELECT suppressed FROM seen WHERE k = ?;
+
+-- name: put_suppress
+-- Suppress the copies of a key from now on.
+UPDATE seen SET suppressed = 1 WHERE k = ?;
+
+-- name: held
+-- The copy of key ?1 that is held at ?2, and its note.
+SELECT job.id, job.side, job.at, job.due, job.deadline, job.body, log.note
+FROM job JOIN log ON log.id = job.id
+WHERE job.k = ?1 AND job.side <> '' AND job.due > ?2;
+
+-- name: held_merge
+-- Put the union in the place of a held copy.
+UPDATE job SET body = ?, side = ?, due = ?, deadline = ? WHERE id = ?;
+
+-- name: held_log
+-- Say in the log what the union carries.
+UPDATE log SET outcome = ?, note = ? WHERE id = ?;
+
+-- name: held_remove
+-- A held copy that is not to be sent.
+DELETE FROM job WHERE id = ?;
+
+-- name: release
+-- What is held no longer at ?; claims and merges go by due, so this is for the log.
+UPDATE job SET side = '' WHERE side <> '' AND due <= ? RETURNING id;
+
+-- name: release_log
+-- The same in the log.
+UPDATE log SET outcome = 'pending' WHERE id = ?;
 
 -- name: put_log
 -- A new line of the event log; its id becomes the event's.
@@ -88,7 +133,7 @@ VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?);
 
 -- name: put_job
 -- Keep an event until it is delivered, under the id of its line in the log.
-INSERT INTO job (id, pixel, due, at, deadline, k, body) VALUES (?, ?, ?, ?, ?, ?, ?);
+INSERT INTO job (id, pixel, due, at, deadline, k, body, side) VALUES (?, ?, ?, ?, ?, ?, ?, ?);
 
 -- name: count
 -- Add to one counter of the ledger.
@@ -147,7 +192,7 @@ SELECT coalesce(max(id), 0) FROM log;
 
 -- name: sweep_log
 -- Forget the lines of a stretch that are final and too old or too many.
-DELETE FROM log WHERE id > ? AND id <= ? AND outcome <> 'pending' AND (at < ? OR id <= ?);
+DELETE FROM log WHERE id > ? AND id <= ? AND outcome NOT IN ('pending', 'held') AND (at < ? OR id <= ?);
 
 -- name: sweep_dead
 -- Forget dead letters that died before ?1, or that are more than ?2; 2000 of each at most.

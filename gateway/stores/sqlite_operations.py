@@ -24,8 +24,10 @@ from gateway.stores import (
     Delivery,
     Drop,
     Entry,
+    Half,
     LedgerLine,
     LoggedEvent,
+    Merge,
     Note,
     Settlement,
 )
@@ -62,49 +64,92 @@ class Work:
         self.db.execute("COMMIT")
 
 
-def put(entries: Sequence[Entry], drops: Sequence[Drop], now_ms: int, work: Work) -> list[Outcome]:
-    cursor = work.db.cursor()
-    answers: list[Outcome] = []
-    jobs: list[tuple[int | None, str, int, int, int, bytes, bytes]] = []
-    for e in entries:
-        # Were the key gone before the job, a late copy would double the event.
-        remembered_ms = max(now_ms + DEDUP_MS, e.deadline_ms + HOUR_MS)
-        cursor.execute(SQL["put_seen"], (e.key, remembered_ms, now_ms))
-        work.count(e.pixel, now_ms, ACCEPTED)
-        if cursor.rowcount == 1:
-            answers.append(Outcome.PENDING)
-            ref = _log(cursor, e.pixel, e.note, now_ms, Outcome.PENDING, 0, "")
-            jobs.append((ref, e.pixel, e.due_ms, now_ms, e.deadline_ms, e.key, e.body))
-        else:
-            answers.append(Outcome.DUPLICATE)
-            work.count(e.pixel, now_ms, Outcome.DUPLICATE.value)
-            _log(cursor, e.pixel, e.note, now_ms, Outcome.DUPLICATE, now_ms, "")
-    cursor.executemany(SQL["put_job"], jobs)
+def put(
+    entries: Sequence[Entry],
+    drops: Sequence[Drop],
+    now_ms: int,
+    merge: Merge | None,
+    work: Work,
+) -> list[Outcome]:
+    answers = [_put(e, now_ms, merge, work) for e in entries]
     for drop in drops:
         work.count(drop.pixel, now_ms, ACCEPTED)
         work.count(drop.pixel, now_ms, drop.outcome.value)
         if drop.note is not None:
-            _log(cursor, drop.pixel, drop.note, now_ms, drop.outcome, now_ms, drop.reason)
+            _log(work, drop.pixel, drop.note, now_ms, drop.outcome, drop.reason)
     return answers
 
 
+def _put(e: Entry, now_ms: int, merge: Merge | None, work: Work) -> Outcome:
+    # Were the key gone before the job, a late copy would double the event.
+    remembered_ms = max(now_ms + DEDUP_MS, e.deadline_ms + HOUR_MS)
+    seen = (e.key, remembered_ms, now_ms, e.suppress)
+    new = work.db.execute(SQL["put_seen"], seen).rowcount == 1
+    work.count(e.pixel, now_ms, ACCEPTED)
+    if not new:
+        outcome = _put_copy(e, now_ms, merge, work)
+    elif e.suppress:
+        outcome = Outcome.SUPPRESSED
+    else:
+        held = e.side and e.due_ms > now_ms
+        outcome = Outcome.HELD if held else Outcome.PENDING
+    ref = _log(work, e.pixel, e.note, now_ms, outcome)
+    if outcome in WAITING:
+        side = e.side if outcome is Outcome.HELD else ""
+        job = (ref, e.pixel, e.due_ms, now_ms, e.deadline_ms, e.key, e.body, side)
+        work.db.execute(SQL["put_job"], job)
+    else:
+        work.count(e.pixel, now_ms, outcome.value)
+    return outcome
+
+
+def _put_copy(e: Entry, now_ms: int, merge: Merge | None, work: Work) -> Outcome:
+    """What becomes of a copy of a known event, and with it of the one that is held."""
+    db = work.db
+    if db.execute(SQL["put_suppressed"], (e.key,)).fetchone() == (1,):
+        return Outcome.SUPPRESSED
+    held = db.execute(SQL["held"], (e.key, now_ms)).fetchone() if e.side or e.suppress else None
+    if held is None:
+        return Outcome.DUPLICATE
+    ref, side, at_ms, due_ms, deadline_ms, body, note = held
+    if e.suppress:
+        db.execute(SQL["put_suppress"], (e.key,))
+        db.execute(SQL["held_remove"], (ref,))
+        db.execute(SQL["settle_log"], (Outcome.SUPPRESSED.value, now_ms, 0, "", ref))
+        work.count(e.pixel, at_ms, Outcome.SUPPRESSED.value)
+        return Outcome.SUPPRESSED
+    kept = Half(side=side, body=body, note=msgspec.json.decode(note, type=Note))
+    joined = merge and merge(kept, Half(side=e.side, body=e.body, note=e.note))
+    if not joined:
+        return Outcome.DUPLICATE
+    state, side, due_ms = Outcome.HELD, side, due_ms
+    if joined.complete:
+        state, side, due_ms = Outcome.PENDING, "", now_ms
+    sooner_ms = min(deadline_ms, e.deadline_ms)
+    db.execute(SQL["held_merge"], (joined.body, side, due_ms, sooner_ms, ref))
+    db.execute(SQL["held_log"], (state.value, msgspec.json.encode(joined.note), ref))
+    return Outcome.MERGED
+
+
 def _log(
-    cursor: sqlite3.Cursor,
-    pixel: str,
-    note: Note,
-    now_ms: int,
-    outcome: Outcome,
-    settled_ms: int,
-    reason: str,
+    work: Work, pixel: str, note: Note, now_ms: int, outcome: Outcome, reason: str = ""
 ) -> int | None:
     names = (note.event_name, note.event_id, note.source)
+    settled_ms = 0 if outcome in WAITING else now_ms
     line = (now_ms, pixel, *names, outcome.value, settled_ms, reason, msgspec.json.encode(note))
-    return cursor.execute(SQL["put_log"], line).lastrowid
+    return work.db.execute(SQL["put_log"], line).lastrowid
+
+
+def _release(now_ms: int, work: Work) -> None:
+    """End the holds that have run out: what was held is pending."""
+    over = work.db.execute(SQL["release"], (now_ms,)).fetchall()
+    work.db.executemany(SQL["release_log"], over)
 
 
 def claim(
     pixel: str, now_ms: int, lease_ms: int, limit: int, max_bytes: int, work: Work
 ) -> list[Delivery]:
+    _release(now_ms, work)
     deliveries: list[Delivery] = []
     size = 0
     for ref, attempt, at_ms, deadline_ms, doubt_ms, body in work.db.execute(
@@ -165,6 +210,7 @@ class Sweeper:
 
     def sweep(self, now_ms: int, work: Work) -> None:
         db = work.db
+        _release(now_ms, work)
         end = db.execute(SQL["sweep_seen_end"], (self._key,)).fetchone() or (LAST_KEY,)
         db.execute(SQL["sweep_seen"], (self._key, *end, now_ms))
         self._key = end[0] if end[0] < LAST_KEY else b""

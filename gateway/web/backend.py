@@ -11,7 +11,7 @@ from gateway.admission import Limiter
 from gateway.errors import HitInvalid, StoreError
 from gateway.hit import Source
 from gateway.ingest import Ingest, Judged
-from gateway.outcome import REJECTED, Outcome
+from gateway.outcome import REJECTED, WAITING, Outcome
 from gateway.secret import Secret
 from gateway.stores import Records
 from gateway.validate import Problem
@@ -113,7 +113,7 @@ def _summary(judged: Sequence[Judged]) -> dict[str, object]:
         return sum(one.outcome is outcome for one in judged)
 
     return {
-        "accepted": count(Outcome.PENDING) + count(Outcome.HELD),
+        "accepted": sum(count(outcome) for outcome in WAITING),
         "merged": count(Outcome.MERGED),
         "duplicates": count(Outcome.DUPLICATE),
         "rejected": [
@@ -124,7 +124,7 @@ def _summary(judged: Sequence[Judged]) -> dict[str, object]:
         "events": [
             {
                 "event_id": one.event_id,
-                "outcome": "accepted" if one.outcome is Outcome.PENDING else one.outcome,
+                "outcome": "accepted" if one.outcome in WAITING else one.outcome,
             }
             for one in judged
         ],

@@ -20,7 +20,7 @@ from gateway.config import Settings
 from gateway.errors import StoreError
 from gateway.install import Install
 from gateway.selfcheck import PATIENCE_S, store_error
-from gateway.stores.sqlite import SqliteStore
+from gateway.stores import Store
 from gateway.web.answer import json_answer
 from gateway.web.backend import bears
 from gateway.web.shapes import dead_letter, ledger_line, logged_event
@@ -49,7 +49,7 @@ class Operator:
     def __init__(
         self,
         *,
-        store: SqliteStore,
+        store: Store,
         settings: Settings,
         install: Install,
         trouble: Callable[[], list[str]],
@@ -79,7 +79,7 @@ class Operator:
         failing = []
         if error := await store_error(self._store):
             failing.append(f"store: {error}")
-        free = shutil.disk_usage(self._settings.data_dir).free
+        free = shutil.disk_usage(self._settings.data_dir).free if self._settings.embedded else None
         if self._draining():
             failing.append("draining: the process is about to stop")
         content = {
@@ -87,8 +87,7 @@ class Operator:
             "failing": failing,
             "notes": self._notes(),
             "alerts": self._alerts(),
-            "disk_free_bytes": free,
-        }
+        } | ({} if free is None else {"disk_free_bytes": free})
         return json_answer(content, 503 if failing else 200)
 
     async def metrics(self, _request: Request) -> Response:

@@ -319,11 +319,11 @@ class StandIn(Process):
 
 
 class Gateway(Process):
-    """`python -m gateway serve` on free ports, with its data in `folder`/data."""
+    """`python -m gateway serve` on free ports, with its data in `folder`/data; nothing is held unless `env` says so."""
 
     def __init__(self, folder: Path, env: Mapping[str, str], *options: str) -> None:
         arguments = ["gateway", "serve", "--port", "0", "--admin-port", "0", *options]
-        super().__init__(folder, arguments, env)
+        super().__init__(folder, arguments, {"GATEWAY_HOLD_SECONDS": "0", **env})
         self.url = ""
         self.admin_url = ""
         self.slug = ""

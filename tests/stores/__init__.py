@@ -4,7 +4,17 @@ from collections.abc import Awaitable, Callable
 from typing import Protocol
 
 from gateway.outcome import Outcome
-from gateway.stores import HOUR_MS, Delivery, Entry, Note, Outbox, Records, Settlement
+from gateway.stores import (
+    HOUR_MS,
+    Delivery,
+    Entry,
+    Half,
+    Joined,
+    Note,
+    Outbox,
+    Records,
+    Settlement,
+)
 
 NOW = 1_760_000_000_000
 DAY_MS = 24 * HOUR_MS
@@ -30,6 +40,8 @@ def entry(
     body: bytes | None = None,
     due_ms: int = NOW,
     deadline_ms: int = NOW + DAY_MS,
+    side: str = "",
+    suppress: bool = False,
 ) -> Entry:
     """An event whose key, body and event id are its name."""
     return Entry(
@@ -39,7 +51,18 @@ def entry(
         due_ms=due_ms,
         deadline_ms=deadline_ms,
         note=note(name),
+        side=side,
+        suppress=suppress,
     )
+
+
+def join(held: Half, new: Half) -> Joined | None:
+    """A merge whose bodies are sets of words: their union, complete with both sides."""
+    words = held.body.split() + [word for word in new.body.split() if word not in held.body.split()]
+    complete = held.side != new.side
+    if not complete and words == held.body.split():
+        return None
+    return Joined(body=b" ".join(words), note=note(f"{len(words)} words"), complete=complete)
 
 
 async def claim(

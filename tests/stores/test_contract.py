@@ -1,22 +1,12 @@
-"""What every store promises: each sentence of the contract, then all of it against a model."""
+"""What every store promises, each sentence of the contract; any history of them is test_model's."""
 
 import asyncio
 import random
 from collections import Counter
-from collections.abc import Callable, Coroutine
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TypeVar
 
 import pytest
-from hypothesis import settings
-from hypothesis import strategies as st
-from hypothesis.stateful import (
-    RuleBasedStateMachine,
-    invariant,
-    precondition,
-    rule,
-    run_state_machine_as_test,
-)
 
 from gateway.errors import StoreError
 from gateway.outcome import Outcome
@@ -28,7 +18,7 @@ from gateway.stores import (
     TALLY_MS,
     Delivery,
     Drop,
-    LedgerLine,
+    Entry,
     Note,
     Settlement,
 )
@@ -43,6 +33,7 @@ from . import (
     claim,
     claim_one,
     entry,
+    join,
     kill,
     note,
     settle,
@@ -169,6 +160,166 @@ async def test_a_drop_is_counted_and_logged_when_it_has_a_note(store: Store) -> 
         ("joined", Outcome.MERGED, "", NOW, NOW),
     ]
     assert await claim(store) == []
+
+
+# hold and merge
+
+HELD = entry("a", body=b"page", due_ms=NOW + 10, side="browser")
+OTHER = entry("a", body=b"shop", due_ms=NOW + 15, side="backend")
+
+
+async def outcomes(store: Store) -> dict[str, Outcome]:
+    """The log: what became of each event, by its id."""
+    return {line.note.event_id: line.outcome for line in await store.events(limit=9)}
+
+
+async def test_a_held_event_waits_for_its_time_and_is_pending_then(store: Store) -> None:
+    assert await store.put([HELD], [], NOW, join) == [Outcome.HELD]
+    assert await claim(store, NOW + 9) == []
+    assert await outcomes(store) == {"a": Outcome.HELD}
+    assert await accounts(store) == {"1": {"accepted": 1, "pending": 1}}
+    await store.sweep(NOW + 9)
+    assert await outcomes(store) == {"a": Outcome.HELD}
+    await store.sweep(NOW + 10)
+    assert await outcomes(store) == {"a": Outcome.PENDING}
+    assert (await claim_one(store, NOW + 10)).body == b"page"
+
+
+async def test_the_other_half_is_merged_and_ends_the_hold(store: Store) -> None:
+    await store.put([HELD], [], NOW, join)
+    assert await store.put([OTHER], [], NOW + 5, join) == [Outcome.MERGED]
+    assert await accounts(store) == {"1": {"accepted": 2, "merged": 1, "pending": 1}}
+    assert await outcomes(store) == {"2 words": Outcome.PENDING, "a": Outcome.MERGED}
+    assert await store.put([OTHER], [], NOW + 5, join) == [Outcome.DUPLICATE]
+    delivery = await claim_one(store, NOW + 5)
+    assert (delivery.body, delivery.accepted_ms, delivery.attempt) == (b"page shop", NOW, 1)
+    assert await settle(store, delivery, Outcome.DELIVERED)
+    assert await accounts(store) == {
+        "1": {"accepted": 3, "delivered": 1, "merged": 1, "duplicate": 1}
+    }
+
+
+async def test_more_from_the_same_side_is_merged_and_goes_on_waiting(store: Store) -> None:
+    await store.put([HELD], [], NOW, join)
+    again = [HELD, replace(HELD, body=b"page more", due_ms=NOW + 12), HELD]
+    assert await store.put(again, [], NOW + 2, join) == [
+        Outcome.DUPLICATE,
+        Outcome.MERGED,
+        Outcome.DUPLICATE,
+    ]
+    assert await claim(store, NOW + 9) == []
+    assert await store.put([OTHER], [], NOW + 9, join) == [Outcome.MERGED]
+    assert (await claim_one(store, NOW + 9)).body == b"page more shop"
+
+
+@pytest.mark.parametrize(
+    ("second", "when"),
+    [
+        pytest.param(OTHER, NOW + 10, id="when the hold is over"),
+        pytest.param(replace(OTHER, side=""), NOW, id="that is not to be merged"),
+        pytest.param(replace(OTHER, key=b"z" * 16), NOW, id="of another event"),
+    ],
+)
+async def test_a_copy_is_not_merged(store: Store, second: Entry, when: int) -> None:
+    await store.put([HELD], [], NOW, join)
+    [answer] = await store.put([second], [], when, join)
+    assert answer is not Outcome.MERGED
+    assert (await claim(store, NOW + 10))[0].body == b"page"
+
+
+async def test_without_a_merge_a_copy_of_a_held_event_is_a_duplicate(store: Store) -> None:
+    await store.put([HELD], [], NOW, join)
+    assert await store.put([OTHER], [], NOW) == [Outcome.DUPLICATE]
+
+
+async def test_a_claimed_event_is_held_no_longer_whatever_its_lease(store: Store) -> None:
+    await store.put([HELD], [], NOW, join)
+    await claim_one(store, NOW + 10)
+    assert await store.put([OTHER], [], NOW + 11, join) == [Outcome.DUPLICATE]
+
+
+async def test_the_end_of_an_old_hold_does_not_end_that_of_a_new_event(store: Store) -> None:
+    await store.put([replace(HELD, deadline_ms=NOW)], [], NOW, join)
+    later = NOW + DEDUP_MS + 1  # nobody has claimed it, and its key is forgotten
+    await store.put([replace(HELD, body=b"new", due_ms=later + 10)], [], later, join)
+    assert (await claim_one(store, later)).body == b"page"
+    assert await store.put([OTHER], [], later, join) == [Outcome.MERGED]
+    assert (await claim_one(store, later)).body == b"new shop"
+
+
+async def test_an_event_due_at_once_is_not_held(store: Store) -> None:
+    first = replace(HELD, due_ms=NOW)
+    assert await store.put([first, OTHER], [], NOW, join) == [Outcome.PENDING, Outcome.DUPLICATE]
+
+
+@pytest.mark.parametrize("deadlines", [(NOW + 50, NOW + 99), (NOW + 99, NOW + 50)])
+async def test_of_two_deadlines_the_earlier_stays(store: Store, deadlines: tuple[int, int]) -> None:
+    first, second = deadlines
+    await store.put([replace(HELD, deadline_ms=first)], [], NOW, join)
+    await store.put([replace(OTHER, deadline_ms=second)], [], NOW, join)
+    assert (await claim_one(store)).deadline_ms == NOW + 50
+
+
+async def test_both_halves_in_one_put_are_merged(store: Store) -> None:
+    assert await store.put([HELD, OTHER], [], NOW, join) == [Outcome.HELD, Outcome.MERGED]
+    assert (await claim_one(store)).body == b"page shop"
+
+
+async def test_halves_put_at_the_same_time_are_merged_once_each(store: Store) -> None:
+    copies = [replace(HELD, body=f"w{n}".encode()) for n in range(40)]
+    answers = await asyncio.gather(*(store.put([copy], [], NOW, join) for copy in copies))
+    assert Counter(a for [a] in answers) == {Outcome.HELD: 1, Outcome.MERGED: 39}
+    assert await store.put([OTHER], [], NOW, join) == [Outcome.MERGED]
+    delivery = await claim_one(store)
+    assert set(delivery.body.split()) == {b"shop", *(copy.body for copy in copies)}
+    assert await accounts(store) == {"1": {"accepted": 41, "merged": 40, "pending": 1}}
+
+
+async def test_a_hold_outlives_a_restart(reopen: Opener) -> None:
+    store = await reopen()
+    await store.put([HELD], [], NOW, join)
+    await store.close()
+    store = await reopen()
+    assert await store.put([OTHER], [], NOW + 1, join) == [Outcome.MERGED]
+    assert (await claim_one(store, NOW + 1)).body == b"page shop"
+    await store.close()
+
+
+# suppress
+
+SUPPRESS = replace(HELD, suppress=True)
+
+
+async def test_a_suppressed_event_and_its_copies_go_nowhere(store: Store) -> None:
+    assert await store.put([SUPPRESS], [], NOW, join) == [Outcome.SUPPRESSED]
+    assert await store.put([OTHER, HELD], [], NOW + 99, join) == [Outcome.SUPPRESSED] * 2
+    assert await claim(store, NOW + DAY_MS) == []
+    assert await accounts(store) == {"1": {"accepted": 3, "suppressed": 3}}
+
+
+@pytest.mark.parametrize("held", [HELD, OTHER], ids=["browser", "backend"])
+async def test_a_held_copy_is_suppressed_with_it(store: Store, held: Entry) -> None:
+    await store.put([replace(held, note=note("first"))], [], NOW, join)
+    assert await store.put([SUPPRESS], [], NOW + 5, join) == [Outcome.SUPPRESSED]
+    assert await claim(store, NOW + DAY_MS) == []
+    assert await outcomes(store) == {"first": Outcome.SUPPRESSED, "a": Outcome.SUPPRESSED}
+    assert await accounts(store) == {"1": {"accepted": 2, "suppressed": 2}}
+    assert await store.put([OTHER], [], NOW + 6, join) == [Outcome.SUPPRESSED]
+
+
+async def test_what_is_on_its_way_cannot_be_suppressed(store: Store) -> None:
+    await store.put([HELD], [], NOW, join)
+    assert await store.put([SUPPRESS], [], NOW + 10, join) == [Outcome.DUPLICATE]
+    assert (await claim_one(store, NOW + 10)).body == b"page"
+    assert await store.put([OTHER], [], NOW + 10, join) == [Outcome.DUPLICATE]
+
+
+async def test_suppression_is_forgotten_with_its_key(store: Store) -> None:
+    await store.put([replace(SUPPRESS, deadline_ms=NOW)], [], NOW, join)
+    assert await store.put([OTHER], [], NOW + DEDUP_MS, join) == [Outcome.SUPPRESSED]
+    later = NOW + DEDUP_MS + 1
+    assert await store.put([replace(OTHER, due_ms=later)], [], later, join) == [Outcome.PENDING]
+    assert await store.put([OTHER], [], later, join) == [Outcome.DUPLICATE]
 
 
 # claim
@@ -466,6 +617,15 @@ async def test_the_sweep_forgets_old_lines_that_are_final(store: Store) -> None:
     assert await accounts(store) == before
 
 
+async def test_one_sweep_keeps_up_with_what_was_put(store: Store) -> None:
+    await store.put([entry(str(n)) for n in range(3000)], [], NOW)
+    await store.put([entry("0")] * 3000, [], NOW)
+    for delivery in await claim(store, limit=3000):
+        await settle(store, delivery, Outcome.DELIVERED)
+    await store.sweep(NOW + LOG_MS + 1)
+    assert await store.events(limit=9) == []
+
+
 async def test_the_sweep_forgets_old_dead_letters(store: Store) -> None:
     await kill(store, "a", NOW)
     await kill(store, "b", NOW + 1)
@@ -522,182 +682,3 @@ async def test_close_finishes_what_was_handed_in(reopen: Opener) -> None:
     store = await reopen()
     assert len(await claim(store)) == 50
     await store.close()
-
-
-# all of it, against a model
-
-
-@dataclass
-class _Event:
-    """What the model knows of one event that waits or is dead."""
-
-    name: str
-    pixel: str
-    order: int
-    due_ms: int
-    tries: int = 0
-    died_ms: int = 0
-
-
-PIXELS = st.sampled_from("12")
-
-
-class _Model(RuleBasedStateMachine):
-    """The store against dictionaries; each event has a body of its own, so that nothing can be confused."""
-
-    def __init__(self, reopen: Opener) -> None:
-        super().__init__()
-        self.runner = asyncio.Runner()
-        self.opener = reopen
-        self.store = self.run(self.open())
-        self.now = NOW
-        self.names = 0
-        self.remembered: dict[bytes, int] = {}
-        self.waiting: dict[str, _Event] = {}
-        self.dead: dict[str, _Event] = {}
-        self.names_by_ref: dict[int, str] = {}
-        self.deliveries: list[Delivery] = []
-        self.tally: dict[str, Counter[str]] = {}
-
-    def run(self, awaited: Coroutine[None, None, T]) -> T:
-        return self.runner.run(awaited)
-
-    async def open(self) -> Store:
-        return await self.opener()
-
-    def teardown(self) -> None:
-        self.run(self.store.close())
-        self.runner.close()
-
-    def count(self, pixel: str, outcome: str, n: int = 1) -> None:
-        self.tally.setdefault(pixel, Counter())[outcome] += n
-
-    @rule(
-        pixel=PIXELS,
-        keys=st.lists(st.integers(0, 4), min_size=1, max_size=4),
-        delay_ms=st.sampled_from([0, 90_000]),
-        life_ms=st.sampled_from([0, HOUR_MS, 3 * DAY_MS]),
-    )
-    def put(self, pixel: str, keys: list[int], delay_ms: int, life_ms: int) -> None:
-        entries, expected = [], []
-        due_ms, deadline_ms = self.now + delay_ms, self.now + life_ms
-        for number in keys:
-            self.names += 1
-            name = f"{self.names:04}"
-            key = f"{pixel}:{number}".encode().rjust(16)
-            e = entry(name, pixel=pixel, due_ms=due_ms, deadline_ms=deadline_ms)
-            entries.append(replace(e, key=key))
-            self.count(pixel, "accepted")
-            if self.remembered.get(key, 0) >= self.now:
-                expected.append(Outcome.DUPLICATE)
-                self.count(pixel, Outcome.DUPLICATE)
-            else:
-                expected.append(Outcome.PENDING)
-                self.remembered[key] = max(self.now + DEDUP_MS, deadline_ms + HOUR_MS)
-                self.waiting[name] = _Event(name, pixel, self.names, due_ms)
-        assert self.run(self.store.put(entries, [], self.now)) == expected
-
-    @rule(pixel=PIXELS, outcome=st.sampled_from([Outcome.BOT, Outcome.MERGED]))
-    def drop(self, pixel: str, outcome: Outcome) -> None:
-        self.run(self.store.put([], [Drop(pixel=pixel, outcome=outcome)], self.now))
-        self.count(pixel, "accepted")
-        self.count(pixel, outcome)
-
-    @rule(pixel=PIXELS, limit=st.integers(1, 4), max_bytes=st.sampled_from([1, 10, 1000]))
-    def claim(self, pixel: str, limit: int, max_bytes: int) -> None:
-        due = [e for e in self.waiting.values() if e.pixel == pixel and e.due_ms <= self.now]
-        due.sort(key=lambda e: (e.due_ms, e.order))
-        due = due[: min(limit, max(1, max_bytes // 5))]
-        claimed = self.run(
-            claim(self.store, self.now, pixel=pixel, limit=limit, max_bytes=max_bytes)
-        )
-        for event in due:
-            event.tries += 1
-            event.due_ms = self.now + LEASE_MS
-        assert [(d.body.decode(), d.attempt) for d in claimed] == [(e.name, e.tries) for e in due]
-        for d in claimed:
-            assert self.names_by_ref.setdefault(d.ref, d.body.decode()) == d.body.decode()
-        self.deliveries = (self.deliveries + claimed)[-8:]
-
-    @precondition(lambda self: self.deliveries)
-    @rule(
-        pick=st.integers(0, 7),
-        outcome=st.sampled_from(
-            [Outcome.DELIVERED, Outcome.PENDING, Outcome.DEAD, Outcome.TOO_OLD]
-        ),
-        delay_ms=st.sampled_from([0, 1000, LEASE_MS]),
-        count=st.booleans(),
-    )
-    def settle(self, pick: int, outcome: Outcome, delay_ms: int, count: bool) -> None:
-        d = self.deliveries[pick % len(self.deliveries)]
-        name, due_ms = d.body.decode(), self.now + delay_ms
-        event = self.waiting.get(name)
-        leased = event and (event.due_ms, event.tries) == (d.lease_ms, d.attempt)
-        ours = bool(event if outcome is Outcome.DELIVERED else leased)
-        done = self.run(settle(self.store, d, outcome, self.now, due_ms=due_ms, count=count))
-        assert done == ours
-        if event is None or not ours:
-            return
-        if outcome is Outcome.PENDING:
-            event.due_ms = due_ms
-            event.tries -= not count
-            return
-        del self.waiting[name]
-        self.count(d.pixel, outcome)
-        if outcome is Outcome.DEAD:
-            event.died_ms = self.now
-            self.dead[name] = event
-
-    @rule(pick=st.lists(st.integers(0, 5), min_size=1, max_size=2), discard=st.booleans())
-    def resolve(self, pick: list[int], discard: bool) -> None:
-        letters = self.run(self.store.dead())
-        chosen = {letters[n].ref: letters[n].body.decode() for n in pick if n < len(letters)}
-        if discard:
-            assert self.run(self.store.discard(list(chosen))) == len(chosen)
-        else:
-            assert self.run(self.store.revive(list(chosen), self.now)) == len(chosen)
-        for name in chosen.values():
-            event = self.dead.pop(name)
-            if not discard:
-                event.due_ms, event.tries = self.now, 0
-                self.waiting[name] = event
-                self.count(event.pixel, Outcome.DEAD, -1)
-
-    @rule(ms=st.sampled_from([1, LEASE_MS, HOUR_MS, 49 * HOUR_MS, 8 * DAY_MS, 31 * DAY_MS]))
-    def wait(self, ms: int) -> None:
-        self.now += ms
-
-    @rule()
-    def sweep(self) -> None:
-        self.run(self.store.sweep(self.now))
-        left = {letter.body.decode() for letter in self.run(self.store.dead())}
-        for name in self.dead.keys() - left:
-            assert self.dead.pop(name).died_ms < self.now - DEAD_MS
-
-    @rule()
-    def reopen(self) -> None:
-        self.run(self.store.close())
-        self.store = self.run(self.open())
-
-    @invariant()
-    def the_ledger_is_the_models(self) -> None:
-        lines = self.run(self.store.ledger())
-        pending = Counter(event.pixel for event in self.waiting.values())
-        assert all(line.adds_up for line in lines)
-        assert lines == [
-            LedgerLine.of(pixel, tally, pending[pixel])
-            for pixel, tally in sorted(self.tally.items())
-        ]
-        letters = self.run(self.store.dead())
-        assert {letter.body.decode() for letter in letters} == set(self.dead)
-
-
-def test_any_history_agrees_with_the_model(new_place: Callable[[], Opener]) -> None:
-    class Model(_Model):
-        def __init__(self) -> None:
-            super().__init__(new_place())
-
-    run_state_machine_as_test(
-        Model,
-        settings=settings(max_examples=60, stateful_step_count=40, deadline=None, database=None),
-    )

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import gzip
 import os
 import re
 import shutil
@@ -24,7 +25,7 @@ from gateway.outcome import Outcome
 from gateway.stores import DEDUP_MS, HOUR_MS, TALLY_MS, sqlite, sqlite_operations
 from gateway.stores.sqlite import SqliteReader, SqliteStore, banner_of
 
-from . import DAY_MS, NOW, accounts, claim, claim_one, entry, kill, settle
+from . import DAY_MS, NOW, accounts, claim, claim_one, entry, join, kill, settle
 
 pytestmark = pytest.mark.anyio
 
@@ -113,7 +114,7 @@ async def test_a_newer_version_is_refused_and_left_as_it_is(path: Path) -> None:
     await store.close()
     left = path.with_name("left.db")
     with contextlib.closing(sqlite3.connect(path)) as db:
-        db.execute("PRAGMA user_version = 2")
+        db.execute(f"PRAGMA user_version = {sqlite.VERSION + 1}")
         # As a killed process leaves it: the last commits are in the WAL file only.
         shutil.copy(path, left)
         shutil.copy(f"{path}-wal", f"{left}-wal")
@@ -127,6 +128,61 @@ async def test_a_newer_version_is_refused_and_left_as_it_is(path: Path) -> None:
         assert [file.read_bytes() if file.exists() else b"" for file in files] == before
         assert banner_of(newer) is None
     assert Path(f"{left}-wal").stat().st_size > 0
+
+
+OLD_FILES = sorted((Path(__file__).parent / "fixtures").glob("sqlite-*.db.gz"))
+
+
+def test_every_older_version_has_a_file() -> None:
+    versions = [int(file.name.split("-")[1].partition(".")[0]) for file in OLD_FILES]
+    assert versions == list(range(1, sqlite.VERSION))
+
+
+@pytest.fixture(params=OLD_FILES, ids=lambda file: file.name)
+def old(request: pytest.FixtureRequest, path: Path) -> Path:
+    """A store that an older version has left, with an event of each fate."""
+    path.parent.mkdir()
+    path.write_bytes(gzip.decompress(request.param.read_bytes()))
+    return path
+
+
+async def test_what_an_older_version_left_is_upgraded_and_delivered(old: Path) -> None:
+    with pytest.raises(StoreError, match="older gateway; start the server to upgrade it"):
+        SqliteReader(old).ledger()
+    store = await SqliteStore.open(old)
+    names = ["delivered", "dead", "retried", "leased", "pending"]
+    copies = [replace(entry(n), key=n.encode().rjust(16, b"-")) for n in names]
+    assert await store.put(copies, [], NOW + 3) == [Outcome.DUPLICATE] * 5
+    assert await accounts(store) == {
+        "1": {"accepted": 12, "delivered": 1, "duplicate": 6, "bot": 1, "dead": 1, "pending": 3}
+    }
+    [letter] = await store.dead()
+    assert (letter.body, letter.reason) == (b'{"event_id":"dead"}', "no good")
+    assert await store.revive([letter.ref], NOW + 4) == 1
+    deliveries = await claim(store, NOW + 60_000)
+    told = {d.body: (d.attempt, d.doubt_ms) for d in deliveries}
+    assert told == {
+        b'{"event_id":"pending"}': (1, 0),
+        b'{"event_id":"dead"}': (1, 0),
+        b'{"event_id":"retried"}': (2, NOW + 1),
+        b'{"event_id":"leased"}': (2, 0),
+    }
+    for delivery in deliveries:
+        assert await settle(store, delivery, Outcome.DELIVERED, NOW + 60_000)
+    held = entry("new", side="page", due_ms=NOW + 90_000)
+    assert await store.put([held], [], NOW + 60_000, join) == [Outcome.HELD]
+    await store.close()
+    assert SqliteReader(old).ledger()[0].delivered == 5
+
+
+async def test_an_upgraded_file_has_the_schema_of_a_new_one(old: Path, tmp_path: Path) -> None:
+    new = tmp_path / "new.db"
+    for file in (old, new):
+        await (await SqliteStore.open(file)).close()
+    schema = (
+        "SELECT type, name, sql FROM sqlite_schema WHERE name NOT LIKE 'sqlite_%' ORDER BY name"
+    )
+    assert rows(old, schema) == rows(new, schema)
 
 
 async def test_an_event_that_was_delivered_leaves_no_body(store: SqliteStore, path: Path) -> None:
@@ -281,34 +337,39 @@ async def test_the_tally_is_kept_by_the_hour_of_acceptance_and_folded_when_old(
     assert rows(path, by_hour) == [(0, "accepted", 2), (0, "delivered", 1)]
 
 
-async def test_a_sweep_is_bounded_and_the_next_goes_on_where_it_stopped(
-    store: SqliteStore, path: Path
-) -> None:
+async def test_a_sweep_is_bounded_and_the_next_goes_on_where_it_stopped(path: Path) -> None:
+    store = await SqliteStore.open(path)
     await store.put([entry(f"{n}", deadline_ms=NOW) for n in range(4500)], [], NOW)
+    await store.close()
+    store = await SqliteStore.open(path)  # nothing was put since
     left = []
     for _ in range(4):
         await store.sweep(NOW + DEDUP_MS + 1)
         left += rows(path, "SELECT count(*) FROM seen")
     assert left == [(2500,), (500,), (0,), (0,)]
-    # And when it comes to the end it begins again: these lie all over the key space.
+    # And when it comes to the end it begins again: these lie all over the key space. What was put makes it longer.
     await store.put([entry(f"{n}", deadline_ms=NOW) for n in range(4500)], [], NOW)
-    for _ in range(6):
-        await store.sweep(NOW + DEDUP_MS + 1)
+    await store.sweep(NOW + DEDUP_MS + 1)
     assert rows(path, "SELECT count(*) FROM seen") == [(0,)]
+    await store.close()
 
 
 async def test_the_log_keeps_its_newest_lines_only(
-    store: SqliteStore, path: Path, monkeypatch: pytest.MonkeyPatch
+    path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sqlite_operations, "LOG_LINES", 1000)
+    store = await SqliteStore.open(path)
     await store.put([entry("waits")], [], NOW)
     await store.put([entry("waits")] * 5999, [], NOW)
+    await store.close()
+    store = await SqliteStore.open(path)  # nothing was put since
     left = []
     for _ in range(5):
         await store.sweep(NOW)
         left += rows(path, "SELECT count(*) FROM log")
     assert left == [(4001,), (2001,), (1001,), (1001,), (1001,)]
     assert [line.note.event_id for line in await store.events(limit=9, outcome=Outcome.PENDING)]
+    await store.close()
 
 
 async def test_the_dead_letters_keep_their_newest_only(

@@ -1,0 +1,27 @@
+-- Lease what is due, oldest first, and count the attempt before it is made.
+-- ARGV: now, end of the lease, how many at most, how many bytes at most (but a single event always fits).
+-- Answers id, job (with the attempt) and body of each.
+local now, lease, limit, max_bytes = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4])
+local answers = {}
+local size = 0
+for _, id in ipairs(call("ZRANGEBYSCORE", DUE, "-inf", now, "LIMIT", 0, limit)) do
+  local body = call("HGET", BODY, id)
+  size = size + #body + 1 -- and the comma that joins it to the next
+  if #answers > 0 and size > max_bytes then
+    break
+  end
+  local at, deadline, doubt, tries, key, side = read_job(id)
+  if side ~= "" then
+    if call("HGET", HELD, key) == id then -- not a later event's whose key is the same
+      call("HDEL", HELD, key)
+    end
+    local _, _, _, _, _, note = read_line(id)
+    write_line(id, at, "pending", 0, tries, "", note)
+  end
+  write_job(id, at, deadline, doubt, tries + 1, key, "")
+  call("ZADD", DUE, lease, id)
+  answers[#answers + 1] = id
+  answers[#answers + 1] = call("HGET", JOB, id)
+  answers[#answers + 1] = body
+end
+return answers

@@ -1,0 +1,96 @@
+-- Keep a group of entries, count a group of drops.
+-- ARGV: how many entries; nine values for each; four for each drop, whose note is empty when there is none.
+-- Answers an outcome for each entry, or what is held of its event, for the caller to merge (see merge.lua): nothing
+-- of such an entry is recorded yet.
+local entries = tonumber(ARGV[1])
+local answers = {}
+local suppressing = call("EXISTS", SUPPRESSED) == 1
+
+-- What becomes of a copy of a known event, and with it of the one that is held.
+local function copy_of(key, now, exp, side, suppress)
+  if suppressing and call("ZSCORE", SUPPRESSED, key) then
+    return "suppressed"
+  end
+  local held = (side ~= "" or suppress) and call("HGET", HELD, key)
+  if not held or tonumber(call("ZSCORE", DUE, held) or 0) <= now then
+    return "duplicate"
+  end
+  local at = read_job(held)
+  local _, _, _, _, _, note = read_line(held)
+  if not suppress then
+    return {held, call("HGET", JOB, held), call("ZSCORE", DUE, held), call("HGET", BODY, held), note}
+  end
+  call("ZADD", SUPPRESSED, exp, key)
+  call("HDEL", HELD, key)
+  remove_job(held)
+  write_line(held, at, "suppressed", now, 0, "", note)
+  count(at, "suppressed", 1)
+  suppressing = true
+  return "suppressed"
+end
+
+local function put(now, key, remembered, due, deadline, side, suppress, note, body)
+  local exp = call("ZSCORE", SEEN, key)
+  if exp and tonumber(exp) >= now then
+    local outcome = copy_of(key, now, exp, side, suppress)
+    if type(outcome) == "string" then
+      write_copy(now, outcome, "", note)
+    end
+    return outcome
+  end
+  call("ZADD", SEEN, remembered, key)
+  if suppress then
+    call("ZADD", SUPPRESSED, remembered, key)
+    suppressing = true
+    write_copy(now, "suppressed", "", note)
+    return "suppressed"
+  end
+  if suppressing then
+    call("ZREM", SUPPRESSED, key)
+  end
+  local id = new_id()
+  local outcome = "pending"
+  if side ~= "" and due > now then
+    outcome = "held"
+    call("HSET", HELD, key, id)
+  else
+    side = ""
+  end
+  call("ZADD", DUE, due, id)
+  call("HSET", BODY, id, body)
+  write_job(id, now, deadline, 0, 0, key, side)
+  write_line(id, now, outcome, 0, 0, "", note)
+  count(now, "accepted", 1)
+  return outcome
+end
+
+for i = 1, entries do
+  local at = 2 + (i - 1) * 9
+  local now, key, remembered, due, deadline, side, suppress, note, body = unpack(ARGV, at, at + 8)
+  answers[i] = put(
+    tonumber(now), key, remembered, tonumber(due), tonumber(deadline), side, suppress == "1", note, body
+  )
+end
+for at = 2 + entries * 9, #ARGV, 4 do
+  local now, outcome, reason, note = unpack(ARGV, at, at + 3)
+  now = tonumber(now)
+  if note ~= "" then
+    write_copy(now, outcome, reason, note)
+  else
+    count(now, "accepted", 1)
+    count(now, outcome, 1)
+  end
+end
+
+-- Keys go as fast as they come, so that SEEN stays as small as the window.
+if entries > 0 then
+  local old = call("ZRANGEBYSCORE", SEEN, "-inf", "(" .. ARGV[2], "LIMIT", 0, 2 * entries)
+  if #old > 0 then
+    call("ZREM", SEEN, unpack(old))
+    if suppressing then
+      call("ZREM", SUPPRESSED, unpack(old))
+    end
+  end
+end
+commit()
+return answers

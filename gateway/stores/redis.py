@@ -1,0 +1,438 @@
+"""The store for any number of processes: a Redis server or cluster, one script a step.
+
+What is put for a pixel while one group is under way becomes the next group, so one script and one fsync serve all who
+wait. Every key of a pixel lies in one hash slot, so each step is atomic; what belongs to several pixels is one step
+for each. The scripts are in `lua/`, the keys in `lua/common.lua`. Limits: everything lies in memory (1.8 kB an event
+that waits, 130 bytes a remembered key, 40 MB of log a pixel), and a fail-over to a replica loses what was not replicated yet.
+"""
+
+import asyncio
+import logging
+from collections import defaultdict
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import TypeVar, cast
+
+import msgspec
+
+from gateway.errors import StoreError
+from gateway.outcome import WAITING, Outcome
+from gateway.stores import (
+    DEAD_LETTERS,
+    DEAD_MS,
+    HOUR_MS,
+    LOG_LINES,
+    LOG_MS,
+    TALLY_MS,
+    DeadLetter,
+    Delivery,
+    Drop,
+    Entry,
+    LedgerLine,
+    LoggedEvent,
+    Merge,
+    Note,
+    Settlement,
+    steps,
+)
+from gateway.stores.redis_client import NEEDED, Client, Clock, Script, shown
+from gateway.stores.redis_put import JOB, Argument, Lane, Part
+
+T = TypeVar("T")
+
+logger = logging.getLogger(__name__)
+
+_PREFIX = "gw1"
+"""the version of the layout: another one has other keys"""
+_PIXELS = f"{_PREFIX}:pixels"
+_NAMES = (
+    "seen", "suppressed", "held", "due", "job", "body", "log", "logged", "dead", "died", "tally",
+    "seq",
+)  # fmt: skip
+_PIXELS_MAX = 1000
+"""a ref is the event's number within its pixel, then three digits for the pixel"""
+_CHUNK = 1000
+"""log lines and dead letters asked for at once"""
+
+_Line = tuple[int, Outcome, int, int, str, str]
+_Letter = tuple[int, str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class _Scripts:
+    put: Script
+    merge: Script
+    claim: Script
+    settle: Script
+    revive: Script
+    discard: Script
+    sweep: Script
+    ledger: Script
+    oldest: Script
+    register: Script
+    turn: Script
+    clock: Script
+
+    @classmethod
+    def read(cls) -> "_Scripts":
+        return cls(*(Script(name) for name in cls.__slots__))
+
+
+class RedisStore:
+    """Outbox and Records on a server that others may use too."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+        self._scripts = _Scripts.read()
+        self._clock = Clock()
+        self._numbers: dict[str, int] = {}
+        self._lanes: dict[str, Lane] = {}
+        self._cursors: dict[str, bytes] = defaultdict(lambda: b"0")
+        self._folded = 0
+        self._put = 0
+        """since the last sweep"""
+        self._closed = False
+
+    @classmethod
+    async def open(cls, url: str, *, wait_s: float = 30.0) -> "RedisStore":
+        """Connect, waiting for a server that is just starting.
+
+        Raises StoreError when none answers, StoreUnwritable when it would not keep what it answers for.
+        """
+        client = Client(url)
+        store = cls(client)
+        try:
+            await client.wait_for_answer(wait_s)
+            if not await client.check():
+                logger.warning(
+                    "redis does not show its settings: an answered event is safe only with %s",
+                    shown(NEEDED),
+                )
+            await store._set_clock()
+        except BaseException:
+            await client.close()
+            raise
+        return store
+
+    def clock_ms(self) -> int:
+        """The server's time, which every process on it shares."""
+        return self._clock.now_ms()
+
+    # --- the outbox --------------------------------------------------------------------------
+
+    async def put(
+        self,
+        entries: Sequence[Entry],
+        drops: Sequence[Drop],
+        now_ms: int,
+        merge: Merge | None = None,
+    ) -> list[Outcome]:
+        if self._closed:
+            raise StoreError("the store is closed")
+        parts: dict[str, Part] = defaultdict(lambda: Part(now_ms, merge))
+        self._put += len(entries) + len(drops)
+        for entry in entries:
+            parts[entry.pixel].entries.append(entry)
+        for drop in drops:
+            parts[drop.pixel].drops.append(drop)
+        handed = {pixel: self._lane(pixel).hand_in(part) for pixel, part in parts.items()}
+        stored = await asyncio.gather(*handed.values(), return_exceptions=True)
+        answers = {}
+        for pixel, answer in zip(handed, stored, strict=True):
+            if isinstance(answer, BaseException):
+                raise answer
+            answers[pixel] = iter(answer)
+        return [next(answers[entry.pixel]) for entry in entries]
+
+    async def claim(
+        self, pixel: str, *, now_ms: int, lease_ms: int, limit: int, max_bytes: int
+    ) -> list[Delivery]:
+        number = await self._number(pixel)
+        args = [str(n) for n in (now_ms, lease_ms, limit, max_bytes)]
+        answer = await self._run(self._scripts.claim, pixel, args)
+        flat = iter(cast(list[bytes], answer))
+        return [
+            _delivery(pixel, _ref(int(member), number), job, body, lease_ms)
+            for member, job, body in zip(flat, flat, flat, strict=True)
+        ]
+
+    async def settle(self, settlements: Sequence[Settlement], now_ms: int) -> int:
+        by_pixel: dict[str, list[str]] = defaultdict(lambda: [str(now_ms)])
+        for s in settlements:
+            by_pixel[s.delivery.pixel] += _settlement(s)
+        answers = [
+            await self._run(self._scripts.settle, pixel, args) for pixel, args in by_pixel.items()
+        ]
+        return sum(cast(list[int], answers))
+
+    async def sweep(self, now_ms: int) -> None:
+        await self._set_clock()
+        for pixel, number in list(self._numbers.items()):
+            await self._register(pixel, number)
+        put, self._put = self._put, 0
+        fold = (now_ms - TALLY_MS) // HOUR_MS
+        folds = str(fold) if fold != self._folded else ""  # it reads every counter, so once an hour
+        bounds = (now_ms - LOG_MS, LOG_LINES, now_ms - DEAD_MS, DEAD_LETTERS)
+        for pixel in await self._pixels():
+            for step in range(steps(put)):
+                cursor = self._cursors[pixel]
+                args: list[Argument] = [
+                    str(now_ms),
+                    *map(str, bounds),
+                    "" if step else folds,
+                    cursor,
+                ]
+                answer = await self._run(self._scripts.sweep, pixel, args)
+                self._cursors[pixel] = cast(bytes, answer)
+        self._folded = fold
+
+    async def probe(self) -> None:
+        await self._client.command("SET", f"{_PREFIX}:probe", 1)
+        await self._client.check()  # another server may stand in its place by now
+
+    async def turn(self, pixel: str, gap_ms: float) -> float:
+        key = f"{_PREFIX}:{{{pixel}}}:turn"
+        answer = await self._client.run(self._scripts.turn, [key], [str(round(gap_ms * 1000))])
+        return cast(int, answer) / 1000
+
+    async def close(self) -> None:
+        self._closed = True
+        for lane in self._lanes.values():
+            await lane.finish()
+        await self._client.close()
+
+    # --- records -----------------------------------------------------------------------------
+
+    async def ledger(self) -> list[LedgerLine]:
+        lines = []
+        for pixel in sorted(await self._pixels()):
+            answer = await self._run(self._scripts.ledger, pixel, [])
+            fields, pending = cast(tuple[list[bytes], int], answer)
+            tally: dict[str, int] = defaultdict(int)
+            for name, n in zip(fields[::2], fields[1::2], strict=True):
+                tally[name.decode().partition(":")[2]] += int(n)
+            if tally:
+                lines.append(LedgerLine.of(pixel, tally, pending))
+        return lines
+
+    async def oldest_ms(self) -> int | None:
+        jobs = [await self._run(self._scripts.oldest, p, []) for p in await self._pixels()]
+        accepted = [int(JOB.unpack_from(cast(bytes, job))[0]) for job in jobs if job]
+        return min(accepted, default=None)
+
+    async def events(
+        self, *, limit: int, outcome: Outcome | None = None, event_id: str | None = None
+    ) -> list[LoggedEvent]:
+        found: list[LoggedEvent] = []
+        for pixel, number in (await self._pixels()).items():
+            mine = 0
+            async for line in self._lines(pixel, number):
+                fits = event_id in (None, line.note.event_id) and outcome in (None, line.outcome)
+                if fits and mine < limit:
+                    found.append(line)
+                    mine += 1
+                if mine >= limit:
+                    break
+        found.sort(key=lambda line: (line.at_ms, line.ref))
+        return found[-limit:]
+
+    async def dead(self, refs: Sequence[int] | None = None) -> list[DeadLetter]:
+        letters = []
+        for pixel, number in (await self._pixels()).items():
+            key = _key(pixel, "died")
+            if refs is None:
+                members = cast(list[bytes], await self._client.command("ZRANGE", key, 0, -1))
+            else:
+                members = [member.encode() for member in _members(refs, number)]
+            for start in range(0, len(members), _CHUNK):
+                letters += await self._letters(pixel, number, members[start : start + _CHUNK])
+        return sorted(letters, key=lambda letter: (-letter.died_ms, -letter.ref))
+
+    async def revive(self, refs: Sequence[int], now_ms: int) -> int:
+        return await self._change(self._scripts.revive, refs, [str(now_ms)])
+
+    async def discard(self, refs: Sequence[int]) -> int:
+        return await self._change(self._scripts.discard, refs, [])
+
+    async def _change(self, script: Script, refs: Sequence[int], before: list[str]) -> int:
+        changed = 0
+        for pixel, number in (await self._pixels()).items():
+            if members := _members(refs, number):
+                answer = await self._run(script, pixel, [*before, *members])
+                changed += cast(int, answer)
+        return changed
+
+    async def _lines(self, pixel: str, number: int) -> AsyncIterator[LoggedEvent]:
+        """The pixel's log, newest first."""
+        key = _key(pixel, "log")
+        last = int(cast(bytes | None, await self._client.command("GET", _key(pixel, "seq"))) or 0)
+        left = cast(int, await self._client.command("HLEN", key))
+        while last > 0 and left > 0:
+            numbers = range(last, max(0, last - _CHUNK), -1)
+            answer = await self._client.command("HMGET", key, *map(_member, numbers))
+            for one, packed in zip(numbers, cast(list[bytes | None], answer), strict=True):
+                if packed is not None:
+                    left -= 1
+                    yield _logged(pixel, _ref(one, number), packed)
+            last -= _CHUNK
+
+    async def _letters(self, pixel: str, number: int, members: Sequence[bytes]) -> list[DeadLetter]:
+        """The dead letters among events; one that is revived or discarded meanwhile is none."""
+        found = []
+        for name in ("dead", "job", "body"):
+            answer = await self._client.command("HMGET", _key(pixel, name), *members)
+            found.append(cast(list[bytes | None], answer))
+        return [
+            _letter(pixel, _ref(int(member), number), letter, job, body)
+            for member, letter, job, body in zip(members, *found, strict=True)
+            if letter and job and body
+        ]
+
+    # --- pixels ------------------------------------------------------------------------------
+
+    def _lane(self, pixel: str) -> Lane:
+        lane = self._lanes.get(pixel)
+        if lane is None:
+            scripts = self._scripts
+            lane = self._lanes[pixel] = Lane(
+                partial(self._number, pixel),
+                partial(self._run, scripts.put, pixel),
+                partial(self._run, scripts.merge, pixel),
+            )
+        return lane
+
+    async def _number(self, pixel: str) -> int:
+        """The pixel's number, which makes its refs different from the others'."""
+        number = self._numbers.get(pixel)
+        return await self._register(pixel, None) if number is None else number
+
+    async def _register(self, pixel: str, number: int | None) -> int:
+        """`number`: the one it has; another only if the server was emptied and somebody else took it since."""
+        wanted = "" if number is None else str(number)
+        answer = await self._client.run(self._scripts.register, [_PIXELS], [pixel, wanted])
+        known, had = cast(list[int], answer)
+        if number is not None and not had:
+            logger.error(
+                "redis was emptied: what waited there is lost", extra={"pixel": pixel[-4:]}
+            )
+        number = self._numbers[pixel] = known
+        if number >= _PIXELS_MAX:
+            raise StoreError(f"redis: a store keeps {_PIXELS_MAX} pixels at most")
+        return number
+
+    async def _pixels(self) -> Mapping[str, int]:
+        """Every pixel that has ever had an event, with its number."""
+        answer = await self._client.command("HGETALL", _PIXELS)
+        pairs = cast(dict[bytes, bytes], answer)
+        return {pixel.decode(): int(number) for pixel, number in pairs.items()}
+
+    async def _run(self, script: Script, pixel: str, args: Sequence[Argument]) -> object:
+        return await self._client.run(script, [_key(pixel, name) for name in _NAMES], args)
+
+    async def _set_clock(self) -> None:
+        await self._clock.set(self._client, self._scripts.clock, _PIXELS)
+
+
+class RedisReader:
+    """Looks at a store from a command: one connection a question. Raises StoreError when none answers."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+
+    def ledger(self) -> list[LedgerLine]:
+        return asyncio.run(self.ask(lambda store: store.ledger()))
+
+    def events(
+        self, *, limit: int, outcome: Outcome | None = None, event_id: str | None = None
+    ) -> list[LoggedEvent]:
+        return asyncio.run(
+            self.ask(lambda store: store.events(limit=limit, outcome=outcome, event_id=event_id))
+        )
+
+    def dead(self, refs: Sequence[int] | None = None) -> list[DeadLetter]:
+        return asyncio.run(self.ask(lambda store: store.dead(refs)))
+
+    async def ask(self, question: Callable[[RedisStore], Coroutine[None, None, T]]) -> T:
+        """The answer, or what came of a change."""
+        store = RedisStore(Client(self._url))
+        try:
+            return await question(store)
+        finally:
+            await store.close()
+
+
+# --- what lies in the keys ---------------------------------------------------------------------
+
+
+def _key(pixel: str, name: str) -> str:
+    return f"{_PREFIX}:{{{pixel}}}:{name}"
+
+
+def _ref(number: int, pixel: int) -> int:
+    return number * _PIXELS_MAX + pixel
+
+
+def _member(number: int) -> str:
+    return f"{number:012}"  # of one width, so that equal times sort by age
+
+
+def _members(refs: Sequence[int], pixel: int) -> list[str]:
+    return [_member(r // _PIXELS_MAX) for r in dict.fromkeys(refs) if r % _PIXELS_MAX == pixel]
+
+
+def _settlement(s: Settlement) -> tuple[str, ...]:
+    d = s.delivery
+    return (
+        _member(d.ref // _PIXELS_MAX),
+        Outcome.PENDING if s.outcome in WAITING else s.outcome,
+        str(d.lease_ms),
+        str(d.attempt),
+        s.reason,
+        str(s.due_ms),
+        "1" if s.count else "",
+        "1" if s.ambiguous else "",
+    )
+
+
+def _delivery(pixel: str, ref: int, job: bytes, body: bytes, lease_ms: int) -> Delivery:
+    at, deadline, doubt, tries, _ = JOB.unpack_from(job)
+    return Delivery(
+        ref=ref,
+        pixel=pixel,
+        body=body,
+        attempt=tries,
+        accepted_ms=int(at),
+        deadline_ms=int(deadline),
+        lease_ms=lease_ms,
+        doubt_ms=int(doubt),
+    )
+
+
+def _logged(pixel: str, ref: int, packed: bytes) -> LoggedEvent:
+    at_ms, outcome, settled_ms, attempts, reason, note = msgspec.msgpack.decode(packed, type=_Line)
+    return LoggedEvent(
+        ref=ref,
+        at_ms=at_ms,
+        pixel=pixel,
+        outcome=outcome,
+        settled_ms=settled_ms,
+        attempts=attempts,
+        reason=reason,
+        note=msgspec.json.decode(note, type=Note),
+    )
+
+
+def _letter(pixel: str, ref: int, packed: bytes, job: bytes, body: bytes) -> DeadLetter:
+    died_ms, reason, note = msgspec.msgpack.decode(packed, type=_Letter)
+    at, _, _, tries, _ = JOB.unpack_from(job)
+    return DeadLetter(
+        ref=ref,
+        pixel=pixel,
+        accepted_ms=int(at),
+        died_ms=died_ms,
+        attempts=tries,
+        reason=reason,
+        body=body,
+        note=msgspec.json.decode(note, type=Note),
+    )

@@ -1,0 +1,295 @@
+"""Two copies of one event: what each side knows better, and what holds for any two."""
+
+from itertools import permutations
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway import event, ingest, merge, validate
+from gateway.event import Event, UserData
+from gateway.merge import Side
+from gateway.stores import Half, Joined, Note
+
+NOW_S = 1_764_000_000
+
+
+def made(**fields: object) -> Event:
+    given: dict[str, object] = {
+        "event_name": "Purchase",
+        "event_time": NOW_S,
+        "event_id": "o-1",
+        "action_source": "website",
+        "user_data": {},
+        **fields,
+    }
+    return msgspec.convert(given, Event)
+
+
+PAGE = made(
+    event_time=NOW_S + 5,
+    event_source_url="https://shop.example/thanks",
+    referrer_url="https://shop.example/cart",
+    user_data={
+        "client_ip_address": "203.0.113.7",
+        "client_user_agent": "Firefox",
+        "fbp": "fb.1.1.1",
+        "fbc": "fb.1.1.click",
+        "em": ["page"],
+        "ct": ["rome"],
+        "country": ["it"],
+    },
+    custom_data={"value": 5.0, "currency": "EUR", "content_ids": ["sku-page"], "utm_source": "ad"},
+)
+SHOP = made(
+    action_source="system_generated",
+    event_source_url="https://api.shop.example/",
+    user_data={
+        "client_ip_address": "198.51.100.1",
+        "client_user_agent": "curl",
+        "fbp": "fb.1.2.2",
+        "em": ["shop"],
+        "ph": ["phone"],
+        "zp": ["10115"],
+    },
+    custom_data={"value": 9.5, "currency": "USD", "order_id": "1", "num_items": 2},
+)
+
+
+def test_each_half_wins_where_it_knows_better() -> None:
+    assert merge.union(PAGE, Side.BROWSER, SHOP, Side.BACKEND) == made(
+        event_time=NOW_S,
+        action_source="website",
+        event_source_url="https://shop.example/thanks",
+        referrer_url="https://shop.example/cart",
+        user_data={
+            "client_ip_address": "203.0.113.7",
+            "client_user_agent": "Firefox",
+            "fbp": "fb.1.1.1",
+            "fbc": "fb.1.1.click",
+            "em": ["shop"],
+            "ph": ["phone"],
+            "zp": ["10115"],
+            "country": ["it"],
+        },
+        custom_data={
+            "value": 9.5,
+            "currency": "USD",
+            "order_id": "1",
+            "num_items": 2,
+            "utm_source": "ad",
+        },
+    )
+
+
+def test_what_the_better_half_does_not_know_comes_from_the_other() -> None:
+    bare_page, bare_shop = made(event_source_url="https://shop.example/"), made()
+    ours = merge.union(bare_page, Side.BROWSER, SHOP, Side.BACKEND)
+    assert ours.user_data == SHOP.user_data
+    assert ours.custom_data == SHOP.custom_data
+    theirs = merge.union(PAGE, Side.BROWSER, bare_shop, Side.BACKEND)
+    assert theirs.user_data == PAGE.user_data
+    assert theirs.custom_data == PAGE.custom_data
+
+
+def test_of_one_side_the_first_copy_wins_and_the_second_fills_in() -> None:
+    first = made(user_data={"em": ["a"], "fbp": "1"}, custom_data={"value": 1, "currency": "EUR"})
+    second = made(
+        user_data={"em": ["b"], "ph": ["c"], "fbp": "2", "fbc": "3"},
+        custom_data={"value": 2, "currency": "USD", "order_id": "1"},
+    )
+    assert merge.union(first, Side.BROWSER, second, Side.BROWSER) == made(
+        user_data={"em": ["a", "b"], "ph": ["c"], "fbp": "1", "fbc": "3"},
+        custom_data={"value": 1, "currency": "EUR", "order_id": "1"},
+    )
+
+
+@pytest.mark.parametrize(
+    ("page", "shop", "together"),
+    [
+        pytest.param({"currency": "EUR"}, {"value": 1}, {"value": 1}, id="the other's currency"),
+        pytest.param(
+            {"value": 1, "currency": "EUR"},
+            {"currency": "USD"},
+            {"value": 1, "currency": "EUR"},
+            id="a currency without a value",
+        ),
+        pytest.param(
+            {"value": 1, "currency": "EUR", "predicted_ltv": 7},
+            {"value": 2, "currency": "USD"},
+            {"value": 2, "currency": "USD"},
+            id="an amount in another currency",
+        ),
+        pytest.param(
+            {"contents": [{"id": "a"}], "num_items": 1, "content_type": "product"},
+            {"content_ids": ["a", "b"]},
+            {"content_ids": ["a", "b"], "content_type": "product"},
+            id="the count of other goods",
+        ),
+        pytest.param({"value": 5, "x": 1}, {"value": 0}, {"value": 0, "x": 1}, id="a zero"),
+    ],
+)
+def test_values_that_belong_together_come_from_one_half(
+    page: dict[str, object], shop: dict[str, object], together: dict[str, object]
+) -> None:
+    halves = made(custom_data=page), Side.BROWSER, made(custom_data=shop), Side.BACKEND
+    assert merge.union(*halves).custom_data == together
+
+
+LDU = {
+    "data_processing_options": ["LDU"],
+    "data_processing_options_country": 1,
+    "data_processing_options_state": 1000,
+}
+
+
+@pytest.mark.parametrize("sides", list(permutations(Side)))
+@pytest.mark.parametrize(
+    ("fields", "others", "together"),
+    [
+        ({"opt_out": True}, {"opt_out": False}, {"opt_out": True}),
+        ({"opt_out": True}, {}, {"opt_out": True}),
+        ({"opt_out": False}, {}, {"opt_out": False}),
+        (LDU, {}, LDU),
+        (LDU, {"data_processing_options": []}, LDU),
+        ({"data_processing_options": []}, {}, {"data_processing_options": []}),
+    ],
+)
+def test_what_limits_the_use_of_data_wins(
+    fields: dict[str, object],
+    others: dict[str, object],
+    together: dict[str, object],
+    sides: tuple[Side, Side],
+) -> None:
+    assert merge.union(made(**fields), sides[0], made(**others), sides[1]) == made(**together)
+
+
+def test_an_earlier_time_alone_adds_nothing() -> None:
+    earlier = msgspec.structs.replace(PAGE, event_time=NOW_S)
+    assert not merge.adds(merge.union(PAGE, Side.BROWSER, earlier, Side.BROWSER), PAGE)
+    assert merge.adds(merge.union(PAGE, Side.BROWSER, SHOP, Side.BACKEND), PAGE)
+
+
+# --- for any two -----------------------------------------------------------------------------
+
+texts = st.sampled_from(["a", "b", "c"])
+lists = st.lists(texts, unique=True, max_size=3)
+user_data = st.fixed_dictionaries(
+    {},
+    optional={
+        **dict.fromkeys(("em", "ph", "ct", "st", "zp", "country", "external_id"), lists),
+        **dict.fromkeys(("client_ip_address", "client_user_agent", "fbp", "fbc", "fi"), texts),
+    },
+)
+custom_data = st.fixed_dictionaries(
+    {},
+    optional={
+        "value": st.sampled_from([0, 1, 2.5]),
+        "currency": st.sampled_from(["EUR", "USD"]),
+        "predicted_ltv": st.just(7),
+        "content_ids": st.lists(texts),
+        "contents": st.lists(st.fixed_dictionaries({"id": texts})),
+        "num_items": st.just(3),
+        "own": texts,
+    },
+)
+events = st.builds(
+    made,
+    event_time=st.integers(NOW_S - 5, NOW_S),
+    action_source=st.sampled_from(["website", "system_generated"]),
+    event_source_url=st.sampled_from(["", "https://a.example/", "https://b.example/"]),
+    user_data=user_data,
+    custom_data=custom_data,
+    opt_out=st.sampled_from([None, False, True]),
+    data_processing_options=st.sampled_from([None, [], ["LDU"]]),
+    data_processing_options_country=st.sampled_from([None, 0, 1]),
+)
+sides = st.sampled_from(Side)
+
+
+def half(one: Event, side: Side) -> Half:
+    return Half(side=side, body=event.encode(one), note=Note(event_name="", event_id="", source=""))
+
+
+def joined(held: Half, new: Half) -> Joined:
+    answer = ingest.join(held, new)
+    assert answer is not None
+    return answer
+
+
+@given(events, events)
+def test_two_halves_give_the_same_bytes_whichever_came_first(page: Event, shop: Event) -> None:
+    first, second = half(page, Side.BROWSER), half(shop, Side.BACKEND)
+    one, other = joined(first, second), joined(second, first)
+    assert one.body == other.body
+    assert one.complete
+    assert other.complete
+
+
+@given(events, sides)
+def test_a_copy_of_itself_adds_nothing(one: Event, side: Side) -> None:
+    assert merge.union(one, side, one, side) == one
+    assert ingest.join(half(one, side), half(one, side)) is None
+
+
+@given(events, sides, events, sides)
+def test_the_second_copy_again_adds_nothing(
+    first: Event, side: Side, second: Event, other_side: Side
+) -> None:
+    once = merge.union(first, side, second, other_side)
+    assert merge.union(once, side, second, other_side) == once
+
+
+@given(events, sides, events, sides)
+def test_no_field_that_either_knows_is_lost(
+    first: Event, side: Side, second: Event, other_side: Side
+) -> None:
+    together = merge.union(first, side, second, other_side)
+    known = {*first.user_data.keys(), *second.user_data.keys()} - {"ct", "st", "zp"}
+    assert known <= set(together.user_data.keys())
+    assert together.event_time == min(first.event_time, second.event_time)
+    assert "own" in together.custom_data or not {"own"} & {*first.custom_data, *second.custom_data}
+
+
+MATCHED = {"em": ["hash"], "client_user_agent": "Firefox", "client_ip_address": "203.0.113.7"}
+valid_events = st.builds(
+    made,
+    event_source_url=st.sampled_from(["https://a.example/", "https://b.example/"]),
+    user_data=user_data.map(lambda user: MATCHED | user),
+    custom_data=custom_data.map(lambda custom: {"value": 3, "currency": "JPY"} | custom),
+    data_processing_options=st.sampled_from([None, [], ["LDU"]]),
+    data_processing_options_country=st.just(0),
+).filter(lambda one: validate.check(one, NOW_S * 1000) is None)
+
+
+@given(valid_events, sides, valid_events, sides)
+def test_two_events_that_meta_takes_make_one_that_it_takes(
+    first: Event, side: Side, second: Event, other_side: Side
+) -> None:
+    together = merge.union(first, side, second, other_side)
+    assert validate.check(together, NOW_S * 1000) is None
+
+
+def test_a_note_says_what_the_union_carries() -> None:
+    first = Half(
+        side=Side.BACKEND,
+        body=event.encode(SHOP),
+        note=Note(event_name="Purchase", event_id="o-1", source="backend", warnings=("odd",)),
+    )
+    second = Half(
+        side=Side.BROWSER,
+        body=event.encode(PAGE),
+        note=Note(event_name="Purchase", event_id="o-1", source="page", agent="Firefox"),
+    )
+    note = joined(first, second).note
+    assert note == Note(
+        event_name="Purchase",
+        event_id="o-1",
+        source="backend",
+        host="shop.example",
+        keys=UserData.keys(merge.union(PAGE, Side.BROWSER, SHOP, Side.BACKEND).user_data),
+        custom={"value": 9.5, "currency": "USD", "num_items": 2, "utm_source": "ad"},
+        agent="Firefox",
+        warnings=("odd",),
+    )
