@@ -3,18 +3,26 @@
 from collections.abc import Iterator
 
 import pytest
-from e2e.browser import Site, chromium
+from e2e.browser import Site, launch
 from e2e.harness import CHROME, Gateway
-from playwright.sync_api import Browser, BrowserContext
+from playwright.sync_api import Browser, BrowserContext, Playwright, sync_playwright
 
 from .front import Front
 from .lab import Meta
 
 
-@pytest.fixture(scope="session")
-def browser() -> Iterator[Browser]:
-    with chromium() as opened:
-        yield opened
+# It has the thread's event loop as long as it is open, so it must not outlive these tests.
+@pytest.fixture(scope="package")
+def playwright() -> Iterator[Playwright]:
+    with sync_playwright() as started:
+        yield started
+
+
+@pytest.fixture(scope="package")
+def browser(playwright: Playwright) -> Iterator[Browser]:
+    opened = launch(playwright)
+    yield opened
+    opened.close()
 
 
 @pytest.fixture

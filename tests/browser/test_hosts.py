@@ -3,9 +3,9 @@
 from collections.abc import Iterator
 
 import pytest
-from e2e.browser import CHROMIUM, OPTIONS, Document, Site
+from e2e.browser import Document, Site, launch
 from e2e.harness import CHROME, Gateway
-from playwright.sync_api import Browser, BrowserContext, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Playwright
 
 from .lab import Visitor, html
 
@@ -13,15 +13,11 @@ FIRST, SECOND, STRANGER = "www.shop.example", "checkout.example", "other.example
 
 
 @pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
+def browser(playwright: Playwright) -> Iterator[Browser]:
     """Every host is this machine."""
-    mapped = [o for o in OPTIONS if "host-resolver" not in o]
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(
-            executable_path=CHROMIUM, args=[*mapped, "--host-resolver-rules=MAP * 127.0.0.1"]
-        )
-        yield browser
-        browser.close()
+    opened = launch(playwright, "MAP * 127.0.0.1")
+    yield opened
+    opened.close()
 
 
 @pytest.fixture

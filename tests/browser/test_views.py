@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from e2e.browser import CHROMIUM, OPTIONS, Document, Site
+from e2e.browser import CHROMIUM, NOBODY_ELSE, OPTIONS, Document, Site
 from e2e.harness import CHROME, Gateway
 from playwright.sync_api import BrowserContext
 
@@ -166,6 +166,7 @@ def test_a_prerendered_page_is_viewed_when_the_visitor_sees_it(
             f"--user-data-dir={tmp_path}",
             f"--user-agent={CHROME}",
             *OPTIONS,
+            f"--host-resolver-rules={NOBODY_ELSE}",
             site.url,
         ],
         stderr=subprocess.DEVNULL,
