@@ -141,9 +141,10 @@ def test_a_prerendered_page_is_viewed_when_the_visitor_sees_it(
         html(
             f'<script type="speculationrules">{rules}</script>',
             body="<a href='/seen'>See</a>"
+            # The answer comes when what the gateway has by then has been counted.
             + script(
-                f"{told} setTimeout(() => say('waits'), 2000);"
-                "setTimeout(() => document.links[0].click(), 2500)"
+                "setTimeout(() => fetch('/said/waits', {method: 'POST', body: ''})"
+                ".then(() => document.links[0].click()), 2000)"
             ),
         )
     )
