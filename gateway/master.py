@@ -7,7 +7,7 @@ rewrite it, browsers that shorten it. There is no store behind it; what it says 
 import hashlib
 import hmac
 from base64 import urlsafe_b64decode, urlsafe_b64encode
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 import msgspec
@@ -136,21 +136,24 @@ def _mark(created_ms: int, drawn: int, key: bytes) -> int:
     return int.from_bytes(_mac(key, f"fbp.{created_ms}.{drawn}".encode())) % _MARK
 
 
-def _shorter(landing: Landing | None) -> "list[Landing | None]":
+def _shorter(landing: Landing | None) -> Iterator[Landing | None]:
     """The landing, and what is left of it when the least telling piece goes, one after another."""
-    if landing is None:
-        return [None]
-    steps: list[Landing | None] = [landing]
-    for name in ("referrer", "utm_term", "utm_content", "page", "utm_campaign", "utm_medium"):
-        utm = {key: value for key, value in landing.utm.items() if key != name}
-        landing = replace(
-            landing,
-            utm=utm,
-            page="" if name == "page" else landing.page,
-            referrer="" if name == "referrer" else landing.referrer,
-        )
-        steps.append(landing)
-    return [*steps, None]
+    if landing is not None:
+        yield landing
+        for name in ("referrer", "utm_term", "utm_content", "page", "utm_campaign", "utm_medium"):
+            landing = _without(landing, name)
+            yield landing
+    yield None
+
+
+def _without(landing: Landing, piece: str) -> Landing:
+    match piece:
+        case "page":
+            return replace(landing, page="")
+        case "referrer":
+            return replace(landing, referrer="")
+        case _:
+            return replace(landing, utm={k: v for k, v in landing.utm.items() if k != piece})
 
 
 def _pack(master: Master) -> _Packed:

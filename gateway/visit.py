@@ -87,6 +87,8 @@ class Visits:
 
 def _with_told(jar: Jar, hit: Hit, scope: Scope, seal: Seal, now_ms: int) -> Jar:
     """The jar with what the body tells of cookies that are not in it."""
+    if not hit.told:
+        return jar
     told = cookies.read(hit.told, scope, seal, now_ms)
     has_fbp = jar.fbps or jar.master
     has_fbc = jar.fbcs or (jar.master and jar.master.fbc)
