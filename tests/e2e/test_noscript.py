@@ -87,3 +87,15 @@ def test_there_is_no_image_unless_it_is_wanted(tmp_path_factory: pytest.TempPath
     with Gateway(tmp_path_factory.mktemp("default"), SANDBOX).start() as plain:
         assert image(plain).status_code == 404
         assert image(plain).content == b""
+
+
+def test_images_count_among_an_addresss_hits(tmp_path_factory: pytest.TempPathFactory) -> None:
+    env = {
+        **SANDBOX,
+        "GATEWAY_NOSCRIPT": "true",
+        "GATEWAY_HITS_PER_ADDRESS": "0.1",
+        "GATEWAY_TRUSTED_PROXIES": "127.0.0.1",
+    }
+    visitor = {"X-Forwarded-For": "81.2.69.160"}
+    with Gateway(tmp_path_factory.mktemp("flood"), env).start() as limited:
+        assert [image(limited, **visitor).status_code for _ in range(2)] == [200, 429]
