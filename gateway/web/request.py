@@ -1,5 +1,6 @@
 """What every route needs of a request: its facts, and its body within bounds."""
 
+import re
 import zlib
 from collections.abc import Mapping
 from urllib.parse import urlsplit
@@ -29,7 +30,7 @@ def facts_of(request: Request, source: Source, now_ms: int) -> Facts:
         origin=origin_host(headers.get("origin")),
         referer=headers.get("referer", "")[:TEXT_MAX],
         languages=headers.get("accept-language", ""),
-        prefetch="prefetch" in headers.get("sec-purpose", ""),
+        prefetch=re.search("prefetch|prerender", headers.get("sec-purpose", "")) is not None,
     )
 
 

@@ -158,3 +158,11 @@ def test_where_consent_is_required_only_who_gave_it_is_known(strict: Gateway) ->
     answer = me(strict, jar)
     assert answer.json()["fbp"] == jar["_fbp"]
     assert len(answer.headers.get_list("set-cookie")) == 3
+
+
+@pytest.mark.parametrize("purpose", ["prefetch", "prefetch;prerender", "prerender"])
+@pytest.mark.parametrize("path", ["", "/me"])
+def test_nothing_is_set_ahead_of_a_visit(gateway: Gateway, path: str, purpose: str) -> None:
+    headers = {"User-Agent": CHROME, "Sec-Purpose": purpose}
+
+    assert "set-cookie" not in call("GET", gateway.script_url + path, headers=headers).headers
