@@ -566,6 +566,26 @@ async def test_dead_letters_are_listed_newest_first_all_or_by_ref(store: Store) 
     assert await store.dead([]) == []
 
 
+async def test_the_oldest_that_waits_is_known_by_its_acceptance(store: Store) -> None:
+    assert await store.oldest_ms() is None
+    await store.put([entry("a"), entry("x", pixel="2", due_ms=NOW + 9)], [], NOW)
+    await store.put([entry("b"), entry("a")], [], NOW + 5)
+    a, b = await claim(store, NOW + 5)
+    assert await store.oldest_ms() == NOW
+    assert await settle(store, a, Outcome.PENDING, due_ms=NOW + DAY_MS)
+    [x] = await claim(store, NOW + 9, pixel="2")
+    assert await settle(store, x, Outcome.DELIVERED)
+    assert await store.oldest_ms() == NOW  # though it is due last
+    [a] = await claim(store, NOW + DAY_MS, limit=1)
+    a, b = sorted([a, *await claim(store, NOW + 2 * DAY_MS, limit=1)], key=lambda d: d.accepted_ms)
+    assert await settle(store, a, Outcome.DEAD)
+    assert await store.oldest_ms() == NOW + 5
+    assert await settle(store, b, Outcome.DELIVERED)
+    assert await store.oldest_ms() is None
+    await store.revive([a.ref], NOW + DAY_MS)
+    assert await store.oldest_ms() == NOW
+
+
 async def test_a_revived_event_starts_anew(store: Store) -> None:
     died = await kill(store, "a", NOW, reason="bad")
     later = NOW + 3 * HOUR_MS
