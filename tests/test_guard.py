@@ -2,6 +2,8 @@
 
 import asyncio
 import contextlib
+import itertools
+import random
 import re
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field, replace
@@ -440,6 +442,48 @@ async def test_what_two_parsers_could_read_differently_is_400_and_the_end(name: 
     assert answer.startswith(b"HTTP/1.1 400 ")
     assert answer.count(b"HTTP/1.1 ") == 1
     assert all(b"GET" not in seen for seen in listener.seen)
+
+
+STREAM = (
+    GET
+    + b"POST /a HTTP/1.1\r\n" + HOST + b"Content-Length: 5\r\n\r\nhello"
+    + CHUNKED + b"3\r\nabc\r\n2;x=y\r\nde\r\n0\r\nTrailer: t\r\n\r\n"
+    + b"GET /" + b"u" * 3000 + b" HTTP/1.1\r\n" + HOST + b"Cookie: " + b"c" * 9000 + b"\r\n\r\n"
+    + b"POST /last HTTP/1.1\r\n" + HOST + b"Connection: close\r\nContent-Length: 3\r\n\r\nend"
+)  # fmt: skip
+
+
+async def test_however_a_stream_is_cut_it_means_the_same() -> None:
+    draw = random.Random(20261124)
+    async with listening() as listener:
+        whole = await listener.ask(STREAM)
+        assert whole.count(b"HTTP/1.1 200 ") == 5
+        told = listener.seen.copy()
+        for _ in range(150):
+            cuts = sorted(draw.sample(range(len(STREAM)), draw.choice((1, 2, 5, 40))))
+            pieces = [STREAM[a:b] for a, b in itertools.pairwise([0, *cuts, len(STREAM)])]
+            listener.seen.clear()
+            assert await listener.ask(*pieces) == whole, cuts
+            assert listener.seen == told
+        assert listener.door.load() == 0
+        assert not listener.door.idle
+
+
+async def test_no_bytes_whatever_end_in_more_than_a_refusal() -> None:
+    draw = random.Random(20261125)
+    async with listening() as listener:
+        for _ in range(300):
+            broken = bytearray(STREAM[: draw.randrange(1, len(STREAM))])
+            for _ in range(draw.choice((1, 1, 3, 30))):
+                broken[draw.randrange(len(broken))] = draw.randrange(256)
+            answer = await listener.ask(bytes(broken))
+            statuses = re.findall(rb"HTTP/1\.1 (\d+) ", answer)
+            assert set(statuses) <= {b"200", b"400", b"408", b"414", b"431"}, broken
+            assert all(status == b"200" for status in statuses[:-1])
+        while listener.door.open:
+            await asyncio.sleep(0.1)
+        assert listener.door.load() == 0
+        assert not listener.door.idle
 
 
 async def test_http_1_0_needs_no_host() -> None:
