@@ -11,6 +11,7 @@ Read in this order to follow one hit from the browser to Meta:
 The rules those call on (`wire`, `page`, `consent`, `urls`, `master`, `cookies`, `enrich`, `pixeldata`,
 `normalise`, `privacy`, `event`, `validate`, `merge`, `capi`, `backoff`, `pace`) do no I/O, know no clock and no framework.
 `server` puts it together.
+Before 1 stand `web.guard`, `admission` and `overload`, which say who may come in at all.
 """
 
 __version__ = "0.1.0"
