@@ -48,8 +48,8 @@ from gateway.stores.sqlite import SqliteStore, banner_of
 from gateway.visit import Visits
 from gateway.web import app, guard
 from gateway.web.backend import Backend, Keys
+from gateway.web.door import Door, Limits
 from gateway.web.graph import Graph
-from gateway.web.guard import Door, Limits
 from gateway.web.operator import Operator
 from gateway.web.paths import Paths
 from gateway.web.public import Public

@@ -15,7 +15,8 @@ from uvicorn._types import ASGIReceiveCallable, ASGISendCallable, Scope
 from uvicorn.server import ServerState
 
 from gateway.admission import Callers
-from gateway.web.guard import Door, Limits, protocol
+from gateway.web.door import Door, Limits
+from gateway.web.guard import protocol
 
 pytestmark = pytest.mark.anyio
 

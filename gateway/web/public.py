@@ -100,6 +100,8 @@ class Public:
         if not self._noscript:
             return Response(status_code=404)
         facts = facts_of(request, Source.PAGE, self._clock_ms())
+        if wait_ms := self._admission.wait_ms(facts.address, facts.now_ms):
+            return _too_many(wait_ms, {})
         headers = {"Cache-Control": "no-store"}
         if facts.prefetch:
             return Response(_GIF, headers=headers, media_type="image/gif")

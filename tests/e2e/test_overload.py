@@ -18,7 +18,10 @@ ELSEWHERE = "203.0.114."
 @pytest.fixture(scope="module")
 def gateway(tmp_path_factory: pytest.TempPathFactory, stand_in: StandIn) -> Iterator[Gateway]:
     env = live(
-        stand_in.url, GATEWAY_TRUSTED_PROXIES="127.0.0.1", GATEWAY_HITS_PER_ADDRESS="0.1"
+        stand_in.url,
+        GATEWAY_TRUSTED_PROXIES="127.0.0.1",
+        GATEWAY_HITS_PER_ADDRESS="0.1",
+        GATEWAY_NOSCRIPT="true",
     )  # one at once, then one every ten seconds
     with Gateway(tmp_path_factory.mktemp("gateway"), env) as started:
         yield started.start()
@@ -46,6 +49,18 @@ def test_a_flood_from_one_address_is_429_and_everybody_else_goes_on(gateway: Gat
     # Sixteen spellings of the front server's word are no way out: the last one is the front server's own.
     forged = {"X-Forwarded-For": f"198.51.100.1, {ELSEWHERE}1"}
     assert gateway.hit(page_event("forged"), headers=forged).status_code == 429
+
+
+def test_the_image_and_meta_s_own_mirror_count_like_hits(gateway: Gateway) -> None:
+    def of(last: int) -> dict[str, str]:
+        return {"X-Forwarded-For": f"{ELSEWHERE}{last}", "User-Agent": CHROME}
+
+    image = f"{gateway.script_url}.gif"
+    assert [call("GET", image, headers=of(20)).status_code for _ in range(2)] == [200, 429]
+    assert gateway.hit(page_event("after-image"), headers=of(20)).status_code == 429
+    assert gateway.hit(page_event("before-mirror"), headers=of(21)).status_code == 204
+    mirror = f"{gateway.script_url}/events"
+    assert call("POST", mirror, content="{}", headers=of(21)).status_code == 429
 
 
 def test_guessing_the_api_key_is_429_after_ten_and_the_right_key_still_opens(
