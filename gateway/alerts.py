@@ -25,6 +25,7 @@ class Name(StrEnum):
     OLDEST = "oldest"
     DEAD = "dead"
     PAUSED = "paused"
+    OVERLOAD = "overload"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,6 +52,8 @@ class Observed:
     """when the event that waits for longest was accepted"""
     paused: Mapping[str, str] = field(default_factory=dict)
     """why a pixel's delivery waits for somebody to see to it, by pixel"""
+    turned_away: int = 0
+    """requests since the last look for which there was no time"""
     disk_free: int = 0
     disk_enough: int = 0
     """bytes below which somebody should make room"""
@@ -79,6 +82,9 @@ def _all(seen: Observed) -> Iterator[Alert]:
     for line in seen.ledger:
         if alert := _dying(line, seen.hour_ago.get(line.pixel)):
             yield alert
+    if seen.turned_away:
+        text = f"{seen.turned_away} requests came that there was no time for; they were told to come again."
+        yield Alert(name=Name.OVERLOAD, text=text)
     for pixel, why in seen.paused.items():
         yield Alert(name=Name.PAUSED, pixel=pixel, text=f"Pixel {pixel}: {why}.")
 

@@ -21,7 +21,7 @@ from gateway import (
 from gateway.agent import UNREAD, Agent, Agents
 from gateway.config import Pixel, Settings, Site
 from gateway.enrich import Place
-from gateway.errors import GatewayError, StoreBusy
+from gateway.errors import GatewayError
 from gateway.event import Event
 from gateway.hit import Facts, Hit, Misfit, Sent, Source
 from gateway.merge import CONVERSIONS, Side
@@ -101,12 +101,10 @@ class Ingest:
         be read, StoreError when nothing could be stored, StoreBusy when too much waits already, and
         Refused when one event spoils a request that is all or nothing.
         """
-        load = self._backlog.load()
-        if load is Load.FULL:  # before anything else, as this has to be cheap
-            raise StoreBusy("too much waits for the disk")
+        self._backlog.admit(Load.FULL)  # before anything else, as this has to be cheap
         sent = wire.parse(body, facts)
-        if load is Load.HIGH and not overload.is_vital(sent, facts.source):
-            raise StoreBusy("too much waits for the disk")
+        if not overload.is_vital(sent, facts.source):
+            self._backlog.admit(Load.HIGH)
         visit = self._visits.meet(facts, site, sent) if site else None
         agent = await self._agents.read(facts.agent) if facts.source is Source.PAGE else UNREAD
         fates = await self._judge_all(sent, facts, visit, agent)

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from enum import IntEnum
 from itertools import count
 
+from gateway.errors import StoreBusy
 from gateway.hit import Hit, Sent, Source
 
 ITEMS = 4096
@@ -59,6 +60,8 @@ class Backlog:
         """when each waiting hit began to, the oldest first"""
         self._items = 0
         self._bytes = 0
+        self.turned_away = 0
+        """hits ever"""
 
     def load(self) -> Load:
         """How much there is to do now."""
@@ -68,6 +71,12 @@ class Backlog:
         if share >= 1 or waited_s > FULL_S:
             return Load.FULL
         return Load.HIGH if share >= HIGH or waited_s > HIGH_S else Load.CALM
+
+    def admit(self, load: Load) -> None:
+        """Raises StoreBusy when there is so much to do, or more."""
+        if self.load() >= load:
+            self.turned_away += 1
+            raise StoreBusy("too much waits for the disk")
 
     def hits(self) -> int:
         """How many requests wait for the disk and for nothing else."""

@@ -46,12 +46,15 @@ class SelfCheck:
         records: Records,
         folder: Path,
         paused: Callable[[], Mapping[str, str]],
+        turned_away: Callable[[], int],
         clock_ms: Callable[[], int],
     ) -> None:
         self._store = store
         self._records = records
         self._folder = folder
         self._paused = paused
+        self._turned_away = turned_away
+        self._turned_away_before = 0
         self._clock_ms = clock_ms
         self._ledgers: deque[Mapping[str, LedgerLine]] = deque(maxlen=CHECKS_AN_HOUR)
         self._said: dict[tuple[Name, str], Alert] = {}
@@ -97,6 +100,8 @@ class SelfCheck:
                 ledger = await asyncio.shield(self._records.ledger())
                 oldest_ms = await asyncio.shield(self._records.oldest_ms())
         self._ledgers.append({line.pixel: line for line in ledger})
+        turned_away, before = self._turned_away(), self._turned_away_before
+        self._turned_away_before = turned_away
         disk = os.statvfs(self._folder)
         return Observed(
             now_ms=self._clock_ms(),
@@ -105,6 +110,7 @@ class SelfCheck:
             hour_ago=self._ledgers[0],
             oldest_ms=oldest_ms,
             paused=self._paused(),
+            turned_away=turned_away - before,
             disk_free=disk.f_bavail * disk.f_frsize,
             disk_enough=min(DISK_ENOUGH, disk.f_blocks * disk.f_frsize // 10),
         )

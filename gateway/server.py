@@ -173,6 +173,7 @@ async def _run(
             store=store,
             records=store,
             folder=settings.data_dir,
+            turned_away=lambda: front.turned_away + backlog.turned_away,
             paused=lambda: {lane: w.trouble for lane, w in workers.items() if w.paused},
             clock_ms=clock_ms,
         )

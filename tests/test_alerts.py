@@ -46,6 +46,7 @@ def test_all_is_well() -> None:
         (replace(WELL, disk_free=99), Name.DISK),
         (replace(WELL, ledger=(line(accepted=2, pending=1),)), Name.LEDGER),
         (replace(WELL, oldest_ms=NOW - 15 * 60_000 - 1), Name.OLDEST),
+        (replace(WELL, turned_away=1), Name.OVERLOAD),
         (replace(WELL, paused={"1": "the access token has expired"}), Name.PAUSED),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
@@ -94,12 +95,14 @@ class Watch:
     def __init__(self, store: SqliteStore, folder: Path) -> None:
         self.now_ms = NOW
         self.paused: dict[str, str] = {}
+        self.turned_away = 0
         self.store = store
         self.check = SelfCheck(
             store=store,
             records=store,
             folder=folder,
             paused=lambda: self.paused,
+            turned_away=lambda: self.turned_away,
             clock_ms=lambda: self.now_ms,
         )
 
@@ -160,6 +163,14 @@ async def test_dead_letters_are_counted_since_an_hour_ago(watch: Watch) -> None:
     assert await watch.look() == [Name.DEAD]
     for _ in range(60):
         await watch.look()
+    assert await watch.look() == []
+
+
+@pytest.mark.anyio
+async def test_who_was_turned_away_is_counted_since_the_last_look(watch: Watch) -> None:
+    watch.turned_away = 3
+    assert await watch.look() == [Name.OVERLOAD]
+    assert watch.check.alerts[0].text.startswith("3 requests")
     assert await watch.look() == []
 
 

@@ -579,6 +579,7 @@ async def test_what_matters_least_is_turned_away_first_and_the_connection_goes_o
         assert (await first.answer()).endswith(b"\r\n\r\nabc")
         assert (await second.answer()).endswith(b"\r\n\r\nbuy")
         assert listener.door.load() == 0
+        assert listener.door.turned_away == 4
         await fourth.say(PAGE)
         assert (await fourth.answer()).endswith(b"\r\n\r\nabc")
         assert len(listener.seen) == 3

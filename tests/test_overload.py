@@ -5,6 +5,7 @@ import asyncio
 import pytest
 
 from gateway import overload
+from gateway.errors import StoreBusy
 from gateway.hit import NO_EXTRAS, Hit, Misfit, Sent, Source
 from gateway.overload import BYTES, ITEMS, Backlog, Load
 
@@ -99,6 +100,18 @@ def test_a_glance_at_the_bytes_tells_what_matters_most(
     path: bytes, body: bytes, vital: bool
 ) -> None:
     assert overload.looks_vital(path, body) is vital
+
+
+def test_who_is_turned_away_is_counted() -> None:
+    backlog = Backlog(Clock())
+    backlog.admit(Load.HIGH)
+    with backlog.holding(ITEMS - 1, 0):
+        backlog.admit(Load.FULL)
+        with pytest.raises(StoreBusy):
+            backlog.admit(Load.HIGH)
+        with backlog.holding(1, 0), pytest.raises(StoreBusy):
+            backlog.admit(Load.FULL)
+    assert backlog.turned_away == 2
 
 
 def test_who_waits_for_the_disk_is_counted() -> None:

@@ -74,6 +74,8 @@ class Door:
         """by caller; no caller is kept with 0"""
         self.working = 0
         """requests that are complete and not yet answered"""
+        self.turned_away = 0
+        """requests and connections ever"""
 
     def load(self) -> float:
         """The share of the work it may have that there is; 1 and more: too much."""

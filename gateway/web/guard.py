@@ -246,6 +246,7 @@ class Guard(HttpToolsProtocol):
             super()._start_asgi_task(cycle, app)
             return
         _TURNED_AWAY.inc()
+        self.door.turned_away += 1
         cycle.response_started = cycle.response_complete = True
         self.transport.write(next(_LATER if cycle.keep_alive else _LATER_AND_CLOSED))
         if not cycle.keep_alive:
@@ -296,7 +297,8 @@ class Guard(HttpToolsProtocol):
     def _turn_back(self) -> None:
         """One connection too many: it keeps none of what is short, not even to read why."""
         self._refused = True
-        metrics.REFUSED.labels("door", "503").inc()
+        _TURNED_AWAY.inc()
+        self.door.turned_away += 1
         self.transport.write(_answer(503))
         self.transport.close()
 
