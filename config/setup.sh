@@ -61,11 +61,12 @@ if [ "$kind" = test ]; then
     command -v redis-server >/dev/null || missing="$missing redis-server"
     # Meta's own library in the page's language is an oracle for the hashes.
     command -v npm >/dev/null || missing="$missing nodejs npm"
-    # Visitors of the labs: Firefox with a blocker, and WebKit with Safari's tracking prevention.
+    # More visitors: Firefox with a blocker, and WebKit with Safari's tracking prevention.
     command -v firefox-esr >/dev/null || missing="$missing firefox-esr"
-    [ -d /usr/share/doc/webext-ublock-origin-firefox ] || missing="$missing webext-ublock-origin-firefox"
+    ls /usr/share/mozilla/extensions/*/uBlock0@* >/dev/null 2>&1 ||
+        missing="$missing webext-ublock-origin-firefox"
     command -v WebKitWebDriver >/dev/null || missing="$missing webkit2gtk-driver"
-    command -v xvfb-run >/dev/null && command -v xauth >/dev/null || missing="$missing xvfb xauth"
+    command -v Xvfb >/dev/null || missing="$missing xvfb"
     command -v openssl >/dev/null || missing="$missing openssl"
     # shellcheck disable=SC2086
     [ -z "$missing" ] || apt_install $missing

@@ -1,14 +1,19 @@
 """What every browser test file shares: Chromium, the shop, Meta's stand-in and gateways with their own sandbox."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from e2e.browser import Site, launch
-from e2e.harness import CHROME, Gateway
+from e2e.harness import CHROME, Gateway, StandIn, live
 from playwright.sync_api import Browser, BrowserContext, Playwright, sync_playwright
 
+from .firefox import Firefox
+from .firefox import firefox as open_firefox
 from .front import Front
 from .lab import Meta
+from .webkit import Proxy, Safari, WebKit, screen
+from .webkit import webkit as open_webkit
 
 
 # It has the thread's event loop as long as it is open, so it must not outlive these tests.
@@ -88,10 +93,11 @@ def crossing(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
 
 @pytest.fixture(scope="session")
 def _front(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Front]:
-    env = {"GATEWAY_SANDBOX": "true", "GATEWAY_TRUSTED_PROXIES": "127.0.0.1"}
     folder = tmp_path_factory.mktemp("front")
-    with Gateway(folder / "gateway", env) as gateway, Front(gateway.start(), folder) as served:
-        yield served
+    with StandIn(folder / "graph") as graph:
+        env = live(graph.start().url, GATEWAY_TRUSTED_PROXIES="127.0.0.1")
+        with Gateway(folder, env) as gateway, Front(gateway.start(), graph, folder) as served:
+            yield served
 
 
 @pytest.fixture
@@ -100,3 +106,35 @@ def front(_front: Front) -> Front:
     _front.documents.clear()
     _front.asked.clear()
     return _front
+
+
+@pytest.fixture(scope="session")
+def firefox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Firefox]:
+    with open_firefox(tmp_path_factory.mktemp("firefox")) as window:
+        yield window
+
+
+@pytest.fixture(scope="session")
+def _screen() -> Iterator[str]:
+    with screen() as name:
+        yield name
+
+
+@pytest.fixture(scope="session")
+def _proxy(_front: Front) -> Iterator[Proxy]:
+    with Proxy(_front.port) as proxy:
+        yield proxy
+
+
+@pytest.fixture(scope="session")
+def webkit(
+    tmp_path_factory: pytest.TempPathFactory, _screen: str, _proxy: Proxy
+) -> Iterator[WebKit]:
+    with open_webkit(tmp_path_factory.mktemp("webkit"), _screen, _proxy) as window:
+        yield window
+
+
+@pytest.fixture
+def safari(tmp_path: Path, _screen: str, _proxy: Proxy) -> Safari:
+    """A new visitor."""
+    return Safari(tmp_path, _screen, _proxy)

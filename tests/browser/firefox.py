@@ -1,18 +1,19 @@
 """Debian's Firefox, driven by Marionette: length-prefixed JSON over a socket, no driver in between."""
 
 import json
+import os
 import socket
 import subprocess
 import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
-from typing import Self
 
 from e2e.harness import wait_until
 
 from .front import HOST
 
-FIREFOX = "firefox-esr"
 UBLOCK = Path("/usr/share/mozilla/extensions/{ec8030f7-c20a-464f-9b0e-13a3a9e97384}")
 PREFS: dict[str, str | int | bool] = {
     "marionette.port": 0,
@@ -32,36 +33,14 @@ PREFS: dict[str, str | int | bool] = {
 
 
 class Firefox:
-    """A window of a browser with a profile of its own."""
+    """A window, by its Marionette socket."""
 
-    def __init__(self, folder: Path) -> None:
-        profile = folder / "profile"
-        profile.mkdir()
-        lines = [f"user_pref({json.dumps(k)}, {json.dumps(v)});" for k, v in PREFS.items()]
-        (profile / "user.js").write_text("\n".join(lines), encoding="utf-8")
-        with (folder / "firefox.log").open("wb") as log:
-            self._process = subprocess.Popen(
-                [FIREFOX, "--marionette", "--headless", "--no-remote", "--profile", profile],
-                stdout=log,
-                stderr=log,
-                env={"HOME": str(folder), "PATH": "/usr/bin:/bin", "MOZ_HEADLESS": "1"},
-            )
-        active = profile / "MarionetteActivePort"
-        port = wait_until(lambda: active.exists() and active.read_text(), 60, "Firefox is up")
-        self._socket = socket.create_connection(("127.0.0.1", int(port)), timeout=60)
-        self._stream = self._socket.makefile("rb")
+    def __init__(self, connection: socket.socket) -> None:
+        self._socket = connection
+        self._stream = connection.makefile("rb")
         self._numbers = count(1)
         self._message()
         self.ask("WebDriver:NewSession", acceptInsecureCerts=True)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stream.close()
-        self._socket.close()
-        self._process.terminate()
-        self._process.wait(20)
 
     def _message(self) -> object:
         length = b""
@@ -79,9 +58,12 @@ class Firefox:
         assert not error, error
         return result["value"] if isinstance(result, dict) and "value" in result else result
 
-    def install(self, addon: Path) -> None:
-        """An add-on, until the browser ends."""
-        self.ask("Addon:Install", path=str(addon), temporary=True)
+    @contextmanager
+    def addon(self, file: Path) -> Iterator[None]:
+        """Installed until the end of the block."""
+        name = self.ask("Addon:Install", path=str(file), temporary=True)
+        yield
+        self.ask("Addon:Uninstall", id=name)
 
     def go(self, url: str) -> None:
         """Open a page, and wait for its load event."""
@@ -94,6 +76,27 @@ class Firefox:
     def run(self, script: str) -> object:
         """What `script` returns; a promise is waited for."""
         return self.ask("WebDriver:ExecuteScript", script=script, args=[], sandbox=None)
+
+
+@contextmanager
+def firefox(folder: Path) -> Iterator[Firefox]:
+    """A browser with a new profile; it can reach nothing but this machine's shop."""
+    profile = folder / "profile"
+    profile.mkdir()
+    lines = [f"user_pref({json.dumps(k)}, {json.dumps(v)});" for k, v in PREFS.items()]
+    (profile / "user.js").write_text("\n".join(lines), encoding="utf-8")
+    command = ["firefox-esr", "--marionette", "--headless", "--no-remote", "--profile"]
+    env = {"HOME": str(folder), "PATH": os.environ["PATH"]}
+    with (folder / "firefox.log").open("wb") as log:
+        process = subprocess.Popen([*command, profile], stdout=log, stderr=log, env=env)
+    try:
+        active = profile / "MarionetteActivePort"
+        port = wait_until(lambda: active.exists() and active.read_text(), 60, "Firefox is up")
+        with socket.create_connection(("127.0.0.1", int(port)), timeout=60) as connection:
+            yield Firefox(connection)
+    finally:
+        process.terminate()
+        process.wait(20)
 
 
 def ublock(folder: Path) -> Path:

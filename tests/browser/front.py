@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Self
 
 from e2e.browser import Document
-from e2e.harness import Gateway
+from e2e.harness import Arrived, Gateway, StandIn
 
 HOST = "www.acmeshop.com"
 VISITOR = "203.0.113.9"
@@ -48,8 +48,9 @@ class _Server(ThreadingHTTPServer):
 class Front:
     """Pages from `documents` by path; everything below the slug goes to the gateway."""
 
-    def __init__(self, gateway: Gateway, folder: Path) -> None:
+    def __init__(self, gateway: Gateway, graph: StandIn, folder: Path) -> None:
         self.gateway = gateway
+        self.graph = graph
         self.documents: dict[str, Document] = {}
         self.asked: list[Asked] = []
         self._server = self._listen()
@@ -77,16 +78,27 @@ class Front:
         """What the owner of the site pastes."""
         return f'<script src="/{self.gateway.slug}"></script>'
 
+    def paths(self, path: str) -> list[Asked]:
+        """The requests for one path so far, in order."""
+        return [one for one in list(self.asked) if one.path == path]
+
     @property
     def hits(self) -> list[Asked]:
         """The hits so far, in order."""
-        return [one for one in list(self.asked) if one.path == f"/{self.gateway.slug}/h"]
+        return self.paths(f"/{self.gateway.slug}/h")
 
     @property
     def sent(self) -> list[tuple[str, str]]:
         """Name and path of every event so far, in order."""
         events = [event for hit in self.hits for event in json.loads(hit.body)["events"]]
         return [(event["name"], event["url"].removeprefix(self.url)) for event in events]
+
+    def delivered(self, count: int) -> list[Arrived]:
+        """The events Meta's stand-in took of the hits so far, once it has so many; else nothing."""
+        ids = {event["id"] for hit in self.hits for event in json.loads(hit.body)["events"]}
+        found = [event for event in self.graph.received() if event.event_id in ids]
+        assert len(found) <= count
+        return found if len(found) == count else []
 
     def _listen(self) -> _Server:
         front = self

@@ -1,113 +1,44 @@
-"""A real Firefox: every event arrives past a real blocker, and a navigation is one page view."""
+"""A real blocker in a real Firefox: every event arrives."""
 
-import time
-from collections.abc import Iterator
+from pathlib import Path
 
-import pytest
 from e2e.browser import Document
 from e2e.harness import wait_until
 
 from .firefox import Firefox, ublock
 from .front import Front
-from .lab import html, script, table
+from .lab import html, table
+
+# One script that every list knows, and one that none does.
+PROBE = """
+return Promise.all(["/fbevents.js", "/shop.js"].map((path) =>
+  fetch(path, {cache: "no-store"}).then(() => "loaded", () => "blocked")))
+"""
 
 
-@pytest.fixture(scope="module")
-def firefox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Firefox]:
-    with Firefox(tmp_path_factory.mktemp("firefox")) as opened:
-        yield opened
-
-
-@pytest.fixture
-def shop(front: Front) -> Front:
-    """A page with the tag, one without, and a page that knows whether it came back by the cache."""
-    restored = script("addEventListener('pageshow', (event) => window.restored = event.persisted)")
-    front.documents["/"] = Document(html(front.tag, restored))
-    front.documents["/other"] = Document(html(body="Another page, without the tag"))
-    return front
-
-
-WALK = [
-    ("history.pushState({}, '', '/a')", "/a"),
-    ("history.pushState({}, '', '/b?x=1')", "/b?x=1"),
-    ("history.replaceState({}, '', '/b?tidied=1')", None),
-    ("history.replaceState({}, '', '/c')", "/c"),
-    ("location.hash = 'reviews'", None),
-    ("location.hash = '#/one'", "/c#/one"),
-    ("history.back()", "/c#reviews"),
-    ("history.go(-2)", "/a"),
-]
-
-
-def test_every_navigation_is_one_page_view(firefox: Firefox, shop: Front) -> None:
-    paths: list[str] = []
-    rows: list[list[object]] = []
-
-    def counted(step: str, path: str | None) -> None:
-        before = len(shop.sent)
-        firefox.go(shop.url) if step == "load" else firefox.run(step)
-        if path:
-            paths.append(path)
-        wait_until(lambda: len(shop.sent) >= len(paths), what=f"a view after {step}")
-        rows.append([step, len(shop.sent) - before])
-
-    for step, path in [("load", "/"), *WALK]:
-        counted(step, path)
-    rest()
-    table("Page views by navigation (Firefox)", ["step", "views"], rows)
-
-    assert shop.sent == [("PageView", path) for path in paths]
-
-
-def test_coming_back_by_the_cache_and_a_reload_are_views(firefox: Firefox, shop: Front) -> None:
-    firefox.go(shop.url)
-    wait_until(lambda: len(shop.sent) == 1, what="the first view")
-    firefox.go(shop.url + "/other")
-    firefox.run("history.back()")
-    wait_until(lambda: firefox.run("return window.restored"), what="the page comes from the cache")
-    wait_until(lambda: len(shop.sent) == 2, what="the second view")
-    firefox.reload()
-    wait_until(lambda: len(shop.sent) == 3, what="the view of the reload")
-    rest()
-
-    assert shop.sent == [("PageView", "/")] * 3
-
-
-def test_events_are_delivered_past_ublock_origin(
-    firefox: Firefox, shop: Front, tmp_path_factory: pytest.TempPathFactory
+def test_every_event_is_delivered_past_ublock_origin(
+    firefox: Firefox, front: Front, tmp_path: Path
 ) -> None:
-    """Last in this file: the add-on stays."""
-    shop.documents["/fbevents.js"] = Document("window.pixel = 1", "text/javascript")
-    shop.documents["/shop.js"] = Document("window.shop = 1", "text/javascript")
-    probe = (
-        "return Promise.all(['/fbevents.js', '/shop.js'].map((path) =>"
-        " fetch(path, {cache: 'no-store'}).then(() => 'loaded', () => 'blocked')))"
-    )
-    firefox.go(shop.url)
-    before = firefox.run(probe)
-    firefox.install(ublock(tmp_path_factory.mktemp("ublock")))
-    wait_until(lambda: firefox.run(probe) == ["blocked", "loaded"], 60, "its lists are active")
-
-    logged = len(shop.gateway.events())
-    shop.asked.clear()
-    firefox.go(shop.url)
-    firefox.run("px('track', 'Lead'); px('track', 'Purchase', {value: 9, currency: 'EUR'})")
-    wait_until(lambda: len(shop.gateway.events()) == logged + 3, what="the events")
-    shop.gateway.settled()
-    arrived = {e.event_name: e for e in shop.gateway.events()[logged:]}
-    rows = [[e.event_name, e.outcome, ", ".join(e.user_data)] for e in arrived.values()]
-    table("Events past uBlock Origin's default lists", ["event", "outcome", "matched by"], rows)
+    front.documents["/"] = Document(html(front.tag))
+    front.documents["/fbevents.js"] = Document("window.pixel = 1", "text/javascript")
+    front.documents["/shop.js"] = Document("window.shop = 1", "text/javascript")
+    firefox.go(front.url)
+    before = firefox.run(PROBE)
+    with firefox.addon(ublock(tmp_path)):
+        blocked = ["blocked", "loaded"]
+        wait_until(lambda: firefox.run(PROBE) == blocked, 60, "its lists are active")
+        front.asked.clear()
+        firefox.go(front.url)
+        firefox.run("px('track', 'Lead'); px('track', 'Purchase', {value: 9, currency: 'EUR'})")
+        arrived = wait_until(lambda: front.delivered(3))
+        after = firefox.run(PROBE)
+    rows = [[e.event_name, "delivered", ", ".join(e.user_data)] for e in arrived]
+    table("Past uBlock Origin's default lists (Firefox)", ["event", "outcome", "with"], rows)
 
     assert before == ["loaded", "loaded"]
-    assert {name: e.outcome for name, e in arrived.items()} == dict.fromkeys(
-        ["PageView", "Lead", "Purchase"], "delivered"
-    )
-    assert all("fbp" in e.user_data for e in arrived.values())
-    assert arrived["Purchase"].custom_data == {"value": 9, "currency": "EUR"}
-    # Still on at the end, and nothing was let through because the lists were gone.
-    assert firefox.run(probe) == ["blocked", "loaded"]
-
-
-def rest() -> None:
-    """Longer than the script waits with anything, so that what is not sent now never is."""
-    time.sleep(0.7)
+    # The lists were not gone in between.
+    assert after == blocked
+    assert sorted(e.event_name for e in arrived) == ["Lead", "PageView", "Purchase"]
+    assert len({str(e.user_data["fbp"]) for e in arrived}) == 1
+    [purchase] = [e for e in arrived if e.event_name == "Purchase"]
+    assert purchase.custom_data == {"value": 9, "currency": "EUR"}

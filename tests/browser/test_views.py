@@ -11,6 +11,7 @@ from e2e.harness import CHROME, Gateway
 from playwright.sync_api import BrowserContext
 
 from .lab import PIXEL, Meta, Visitor, html, script, sync, table
+from .walk import WALK
 
 rows: list[list[object]] = []
 
@@ -21,18 +22,6 @@ def _printed() -> Iterator[None]:
     table("Page views by navigation (Chromium)", ["page", "walk", "navigations", "views"], rows)
 
 
-# What a visitor or a router does, and the path of the navigation it is, if it is one.
-WALK = [
-    ("history.pushState({}, '', '/a')", "/a"),
-    ("history.pushState({}, '', '/b?x=1')", "/b?x=1"),
-    ("history.replaceState({}, '', '/b?tidied=1')", None),
-    ("history.replaceState({}, '', '/c')", "/c"),
-    ("location.hash = 'reviews'", None),
-    ("location.hash = '#/one'", "/c#/one"),
-    ("location.hash = '#!two'", "/c#!two"),
-    ("history.back()", "/c#/one"),
-    ("history.go(-3)", "/a"),
-]
 PIXELS = {
     "no pixel": "",
     "pixel": f"fbq('init', '{PIXEL}'); fbq('track', 'PageView');",
