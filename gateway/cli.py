@@ -155,6 +155,14 @@ def _open_install(settings: Settings) -> Install:
     return own
 
 
+def _running_install(settings: Settings) -> Install:
+    """The install's values of a gateway that was started, which made them."""
+    own = install.made_install(settings)
+    if own is None:
+        raise StoreError(_NO_SERVER)
+    return own
+
+
 @main.command(name="snippet")
 @click.option("--site", help="Host of the site, for a tag with its full address.")
 @click.option(
@@ -250,7 +258,7 @@ def run_check(config_file: Path | None, with_event: bool, as_json: bool) -> None
 def send(config_file: Path | None, /, event: str, **given: str | float | None) -> None:
     """Post one event through the backend API of the running gateway."""
     settings = config.from_process(config_file)
-    own = _open_install(settings)
+    own = _running_install(settings)
     user = {k: given[k] for k in ("email", "phone", "external_id") if given[k] is not None}
     custom = {k: given[k] for k in ("value", "currency") if given[k] is not None}
     body: dict[str, object] = {"event_name": event, "user_data": user, "custom_data": custom}
@@ -390,7 +398,7 @@ def _change(
         return asyncio.run(RedisReader(settings.store).ask(directly))
     if banner_of(settings.store_path) is None:
         return asyncio.run(_opened(settings, directly))
-    own = _open_install(settings)
+    own = _running_install(settings)
     response = _ask(settings, "operator", "POST", path, own.cli_key, {"refs": refs})
     if response.status_code != 200:
         raise StoreError(f"the running gateway refused: HTTP {response.status_code}")

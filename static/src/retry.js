@@ -21,7 +21,7 @@ export const retry = () => {
     }
   });
   on.answer = (events, { status, headers }) => {
-    if (!(status < 429)) {
+    if (status == 408 || !(status < 429)) {
       localStorage[slug] = JSON.stringify([...load(), ...events].slice(-20), bare);
       const wait_ms = (headers?.get("Retry-After") || 30) * 1e3;
       notBefore = Date.now() + wait_ms;
