@@ -17,6 +17,9 @@ GROUP_ITEMS = 500
 GROUP_BYTES = 4 * 1024 * 1024
 """what one script takes at most: a server does nothing else meanwhile"""
 
+_AGAIN = b"again"
+"""what the scripts answer for a copy that is to be put once more"""
+
 Argument = str | bytes
 Run = Callable[[Sequence[Argument]], Awaitable[object]]
 
@@ -152,13 +155,16 @@ class Lane:
         while True:
             entries = (argument for n in left for argument in copies[n].arguments())
             answer = await self._put([str(len(left)), *entries, *arguments])
-            held = []
+            held, again = [], []
             for n, one in zip(left, cast(list[bytes | list[bytes]], answer), strict=True):
-                if isinstance(one, bytes):
-                    outcomes[n] = Outcome(one.decode())
-                else:
+                if not isinstance(one, bytes):
                     held.append((n, _Held.of(one)))
-            left = await self._join(held, copies, outcomes) if held else []
+                elif one == _AGAIN:
+                    again.append(n)
+                else:
+                    outcomes[n] = Outcome(one.decode())
+            changed = await self._join(held, copies, outcomes) if held else []
+            left = sorted([*changed, *again])
             if not left:
                 break
             arguments = []
@@ -197,8 +203,8 @@ class Lane:
             ]
         answer = cast(list[bytes], await self._merge(arguments))
         told = dict(zip(numbers, answer, strict=True))
-        outcomes |= {n: Outcome(one.decode()) for n, one in told.items() if one != b"again"}
-        return [n for n, one in told.items() if one == b"again"]
+        outcomes |= {n: Outcome(one.decode()) for n, one in told.items() if one != _AGAIN}
+        return [n for n, one in told.items() if one == _AGAIN]
 
 
 def _after(before: _Held, copy: _Copy, joined: Joined) -> _Held:

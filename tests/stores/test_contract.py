@@ -307,6 +307,13 @@ async def test_a_held_copy_is_suppressed_with_it(store: Store, held: Entry) -> N
     assert await store.put([OTHER], [], NOW + 6, join) == [Outcome.SUPPRESSED]
 
 
+async def test_copies_in_one_put_are_taken_in_their_order(store: Store) -> None:
+    more = replace(HELD, body=b"more")
+    answers = await store.put([HELD, more, SUPPRESS, more, OTHER], [], NOW, join)
+    assert answers == [Outcome.HELD, Outcome.MERGED] + [Outcome.SUPPRESSED] * 3
+    assert await accounts(store) == {"1": {"accepted": 5, "merged": 1, "suppressed": 4}}
+
+
 async def test_what_is_on_its_way_cannot_be_suppressed(store: Store) -> None:
     await store.put([HELD], [], NOW, join)
     assert await store.put([SUPPRESS], [], NOW + 10, join) == [Outcome.DUPLICATE]

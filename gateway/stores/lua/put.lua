@@ -1,9 +1,11 @@
 -- Keep a group of entries, count a group of drops.
 -- ARGV: how many entries; nine values for each; four for each drop, whose note is empty when there is none.
--- Answers an outcome for each entry, or what is held of its event, for the caller to merge (see merge.lua): nothing
--- of such an entry is recorded yet.
+-- Answers an outcome for each entry, or what is held of its event, for the caller to merge (see merge.lua), or 'again'
+-- for what has to wait until that is done: nothing of such an entry is recorded yet.
 local entries = tonumber(ARGV[1])
 local answers = {}
+local merging = {} -- keys with an entry that the caller is to merge
+local waiting = {} -- keys of which everything that follows has to wait for that
 local suppressing = call("EXISTS", SUPPRESSED) == 1
 
 -- What becomes of a copy of a known event, and with it of the one that is held.
@@ -17,7 +19,12 @@ local function copy_of(key, now, exp, side, suppress)
   end
   local at = read_job(held)
   local _, _, _, _, _, note = read_line(held)
+  if suppress and merging[key] then
+    waiting[key] = true
+    return "again"
+  end
   if not suppress then
+    merging[key] = true
     return {held, call("HGET", JOB, held), call("ZSCORE", DUE, held), call("HGET", BODY, held), note}
   end
   call("ZADD", SUPPRESSED, exp, key)
@@ -30,10 +37,13 @@ local function copy_of(key, now, exp, side, suppress)
 end
 
 local function put(now, key, remembered, due, deadline, side, suppress, note, body)
+  if waiting[key] then
+    return "again"
+  end
   local exp = call("ZSCORE", SEEN, key)
   if exp and tonumber(exp) >= now then
     local outcome = copy_of(key, now, exp, side, suppress)
-    if type(outcome) == "string" then
+    if type(outcome) == "string" and outcome ~= "again" then
       write_copy(now, outcome, "", note)
     end
     return outcome
