@@ -21,11 +21,11 @@ from gateway import __version__, check, config, install, log, sandbox, server, s
 from gateway.check import Finding, State
 from gateway.config import Settings
 from gateway.errors import GatewayError, SettingsError, StoreError
+from gateway.faces import Faces, listen, take_faces
 from gateway.install import Install
 from gateway.outcome import WAITING, Outcome
 from gateway.processes import Processes
 from gateway.secret import Secret
-from gateway.server import Faces
 from gateway.stores import DeadLetter, LedgerLine, LoggedEvent, Store
 from gateway.stores.redis import RedisReader
 from gateway.stores.sqlite import SqliteReader, SqliteStore, banner_of
@@ -87,7 +87,7 @@ def serve(
         raise SettingsError(
             "--workers: the embedded store has one process; several need GATEWAY_STORE=redis://…"
         )
-    with server.take_faces(settings) as faces:
+    with take_faces(settings) as faces:
         own = install.open_install(settings)
         if workers == 1:
             _run(server.serve(settings, own, faces, _greet, deliver=not no_worker))
@@ -110,7 +110,7 @@ def worker(
     settings = config.from_process(own_config or config_file, options)
     log.set_up(settings.log_level, settings.log_format)
     seen = options["admin_port"] is not None
-    with server.take_faces(settings, public=False, operator=seen) as faces:
+    with take_faces(settings, public=False, operator=seen) as faces:
         _run(server.serve(settings, install.open_install(settings), faces, _greet))
 
 
@@ -123,7 +123,7 @@ def _serve_together(
         operators = [faces.operator]
         for n in range(1, count):
             port = first + n if first else 0
-            taken = server.listen(settings.admin_host, port, "admin_port")
+            taken = listen(settings.admin_host, port, "admin_port")
             operators.append(stack.enter_context(taken))
 
         def work(number: int, ready: Callable[[], None]) -> None:

@@ -6,18 +6,13 @@ import json
 import logging
 import os
 import random
-import resource
 import secrets
 import signal
-import socket
 import sys
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from ipaddress import ip_network
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 import httpx2
-import uvicorn
 from starlette.applications import Starlette
 
 from gateway import (
@@ -34,7 +29,7 @@ from gateway.admission import Admission, Callers, Limiter
 from gateway.agent import Agents
 from gateway.config import Settings, Site
 from gateway.enrich import Place
-from gateway.errors import SettingsError
+from gateway.faces import OPERATOR_CONNECTIONS, Faces, Server, connections, http_server
 from gateway.ingest import Ingest
 from gateway.install import Install
 from gateway.overload import Backlog
@@ -46,7 +41,7 @@ from gateway.stores import Store
 from gateway.stores.redis import RedisStore
 from gateway.stores.sqlite import SqliteStore, banner_of
 from gateway.visit import Visits
-from gateway.web import app, guard
+from gateway.web import app
 from gateway.web.backend import Backend, Keys
 from gateway.web.door import Door, Limits
 from gateway.web.graph import Graph
@@ -58,42 +53,19 @@ from gateway.worker import Worker
 SWEEP_S = 10.0
 LOCK_WAIT_S = 30.0
 """how long a restart waits for the process before it"""
-BACKLOG = 2048
-"""connections that may wait to be taken, as many as uvicorn allows"""
 SWITCH_S = 0.0002
 """how long the loop may keep the store's thread waiting for the interpreter, at each of its statements. Measured, at five
 times the load it can take 71 to 86 % of it are stored, with Python's 5 ms 50 %"""
-OPERATOR_CONNECTIONS = 64
-FILES = OPERATOR_CONNECTIONS + 128
-"""descriptors for everything but the connections of visitors"""
 BURST_S = 10
 """how many seconds' worth of hits an address may send at once"""
 GUESSES_A_MINUTE = 10
 """wrong API keys of one address"""
-GRACE_S = 4
-"""how long requests that are under way may take once the process is told to stop: a little longer than the guard gives
-them to arrive"""
-
 logger = logging.getLogger(__name__)
 
 
 def clock_ms() -> int:
     """Unix milliseconds: the one clock everything is given."""
     return time.time_ns() // 1_000_000
-
-
-@dataclass(frozen=True, slots=True)
-class Faces:
-    """The sockets, taken before anything else, so that a taken port costs nothing. A face may be absent."""
-
-    public: socket.socket | None
-    operator: socket.socket | None
-
-    @property
-    def urls(self) -> dict[str, str]:
-        """Where each face listens."""
-        faces = {"public": self.public, "operator": self.operator}
-        return {name: _url_of(face) for name, face in faces.items() if face}
 
 
 async def serve(
@@ -144,7 +116,7 @@ async def _run(
     stopping = asyncio.Event()
     backlog = Backlog(time.monotonic)
     front = Door(
-        Limits(connections=_connections()),
+        Limits(connections=connections()),
         Callers(settings.trusted_proxies),
         vital=overload.looks_vital,
         resting=backlog.hits,
@@ -190,7 +162,7 @@ async def _run(
         paths = _paths(settings, own, ingest, visits, locate, store.clock_ms)
         public = _public_app(settings, own, ingest, store, paths)
         servers = [
-            (_server(application, door, trusted), face)
+            (http_server(application, door, trusted), face)
             for application, door, trusted, face in (
                 (public, front, settings.trusted_proxies, faces.public),
                 (app.operator_app(operator), back, (), faces.operator),
@@ -310,87 +282,6 @@ async def _sweep(store: Store, stopping: asyncio.Event) -> None:
 # --- sockets and signals ---------------------------------------------------------------------
 
 
-@contextlib.contextmanager
-def take_faces(
-    settings: Settings, *, public: bool = True, operator: bool = True
-) -> Iterator[Faces]:
-    """The faces that are wanted. Raises SettingsError for a port that is taken."""
-    with contextlib.ExitStack() as taken:
-        yield Faces(
-            taken.enter_context(listen(settings.host, settings.port, "port")) if public else None,
-            taken.enter_context(listen(settings.admin_host, settings.admin_port, "admin_port"))
-            if operator
-            else None,
-        )
-
-
-def listen(host: str, port: int, key: str) -> socket.socket:
-    """A socket people can queue at. Raises SettingsError when the port is taken."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    taken = socket.socket(family, socket.SOCK_STREAM)
-    try:
-        taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        taken.bind((host, port))
-        # From here on the kernel queues who connects, so nobody is refused while we start.
-        taken.listen(BACKLOG)
-    except OSError as error:
-        taken.close()
-        reason = error.strerror or str(error)
-        raise SettingsError(f"{key}: cannot listen on {host}:{port}: {reason}") from None
-    return taken
-
-
-def _url_of(listening: socket.socket) -> str:
-    host, port = listening.getsockname()[:2]
-    shown = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, f"[{host}]" if ":" in host else host)  # noqa: S104
-    return f"http://{shown}:{port}"
-
-
-class _Server(uvicorn.Server):
-    """Leaves the signals to us: two servers share one process."""
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        """Nothing is captured."""
-        yield
-
-
-def _server(application: Starlette, door: Door, trusted: tuple[str, ...] = ()) -> _Server:
-    return _Server(
-        uvicorn.Config(
-            application,
-            http=guard.protocol(door),
-            ws="none",
-            lifespan="off",
-            log_config=None,
-            access_log=False,
-            server_header=False,
-            proxy_headers=bool(trusted),
-            forwarded_allow_ips=[*trusted, *_mapped(trusted)],
-            # Longer than the 60 s a front server keeps its connections to us.
-            timeout_keep_alive=75,
-            timeout_graceful_shutdown=GRACE_S,
-        )
-    )
-
-
-def _connections() -> int:
-    """As many as the guard has room for, or as the system lets this process have."""
-    wanted = Limits().connections + FILES
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    most = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
-    if soft != resource.RLIM_INFINITY and soft < most:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
-    return max(most - FILES, 1)
-
-
-def _mapped(networks: Iterable[str]) -> Iterator[str]:
-    """IPv4 networks as a socket sees them that listens on IPv6 too: ::ffff:a.b.c.d."""
-    for network in map(ip_network, networks):
-        if network.version == 4:
-            yield f"::ffff:{network.network_address}/{96 + network.prefixlen}"
-
-
 def _sandbox() -> httpx2.ASGITransport:
     return httpx2.ASGITransport(
         Sandbox(clock_ms=clock_ms, keep=1000).app, raise_app_exceptions=False
@@ -399,7 +290,7 @@ def _sandbox() -> httpx2.ASGITransport:
 
 def _on_signals(
     stopping: asyncio.Event,
-    servers: Sequence[_Server],
+    servers: Sequence[Server],
     workers: Collection[Worker],
     reloads: Reloads,
 ) -> None:
