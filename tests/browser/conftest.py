@@ -91,7 +91,7 @@ def crossing(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
     yield from _gateway(tmp_path_factory, "opt-out", GATEWAY_CROSS_DOMAIN=hosts)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def _front(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Front]:
     folder = tmp_path_factory.mktemp("front")
     with StandIn(folder / "graph") as graph:
@@ -108,25 +108,25 @@ def front(_front: Front) -> Front:
     return _front
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def firefox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Firefox]:
     with open_firefox(tmp_path_factory.mktemp("firefox")) as window:
         yield window
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def _screen() -> Iterator[str]:
     with screen() as name:
         yield name
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def _proxy(_front: Front) -> Iterator[Proxy]:
     with Proxy(_front.port) as proxy:
         yield proxy
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def webkit(
     tmp_path_factory: pytest.TempPathFactory, _screen: str, _proxy: Proxy
 ) -> Iterator[WebKit]:
