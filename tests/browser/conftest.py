@@ -105,6 +105,7 @@ def front(_front: Front) -> Front:
     """The shop at its own name, with no page and nothing recorded yet."""
     _front.documents.clear()
     _front.asked.clear()
+    _front.before = lambda _path: None
     return _front
 
 

@@ -10,6 +10,7 @@ import json
 import ssl
 import subprocess
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass
 from http.cookies import SimpleCookie
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -53,6 +54,7 @@ class Front:
         self.graph = graph
         self.documents: dict[str, Document] = {}
         self.asked: list[Asked] = []
+        self.before: Callable[[str], object] = lambda _path: None
         self._server = self._listen()
         self._server.socket = _certified(folder).wrap_socket(
             # A connection that says nothing must not hold up the others.
@@ -122,6 +124,7 @@ class Front:
     def _answer(self, request: BaseHTTPRequestHandler) -> None:
         body = request.rfile.read(int(request.headers.get("Content-Length", 0)))
         path = request.path.partition("?")[0]
+        self.before(path)
         if path.startswith(f"/{self.gateway.slug}"):
             status, headers, text = self._passed_on(request, body)
         elif document := self.documents.get(path):
