@@ -105,8 +105,6 @@ class Public:
         headers = {"Cache-Control": "no-store"}
         if facts.prefetch:
             return Response(_GIF, headers=headers, media_type="image/gif")
-        if wait_ms := self._admission.wait_ms(facts.address, facts.now_ms):
-            return _too_many(wait_ms, {})
         body = page.of_image(request.url.query, facts.referer, self._visits.new_id())
         try:
             receipt = await self._ingest.accept(body, facts, self._site)
