@@ -110,3 +110,18 @@ def test_under_required_it_counts_for_who_agreed_before(
         # The sandbox takes any pixel: nothing of it reaches Meta.
         agreed = post(strict, mirrored("ob-5", **{"fb.pixel_id": "99999999"}), Cookie=jar)
         assert agreed.headers["server-timing"] == "outcome;desc=pending"
+
+
+def test_within_the_hold_what_meta_found_completes_the_snippets_copy(
+    stand_in: StandIn, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    env = live(stand_in.url, GATEWAY_HOLD_SECONDS="6")
+    with Gateway(tmp_path_factory.mktemp("held"), env).start() as holding:
+        copy = page_event("ob-held", "Purchase", data={"value": 10, "currency": "USD"}, pixel=True)
+        holding.hit(copy).raise_for_status()
+        rich = post(holding, mirrored("ob-held"))
+
+        assert rich.headers["server-timing"] == "outcome;desc=merged"
+        event = stand_in.one("ob-held")
+        assert event.user_data["em"] == [EMAIL]
+        assert event.custom_data["content_ids"] == ["a"]
