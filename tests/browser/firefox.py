@@ -13,6 +13,7 @@ from pathlib import Path
 from e2e.harness import wait_until
 
 from .front import HOST
+from .lab import MORTAL
 
 UBLOCK = Path("/usr/share/mozilla/extensions/{ec8030f7-c20a-464f-9b0e-13a3a9e97384}")
 PREFS: dict[str, str | int | bool] = {
@@ -88,7 +89,7 @@ def firefox(folder: Path) -> Iterator[Firefox]:
     command = ["firefox-esr", "--marionette", "--headless", "--no-remote", "--profile"]
     env = {"HOME": str(folder), "PATH": os.environ["PATH"]}
     with (folder / "firefox.log").open("wb") as log:
-        process = subprocess.Popen([*command, profile], stdout=log, stderr=log, env=env)
+        process = subprocess.Popen([*MORTAL, *command, profile], stdout=log, stderr=log, env=env)
     try:
         active = profile / "MarionetteActivePort"
         port = wait_until(lambda: active.exists() and active.read_text(), 60, "Firefox is up")

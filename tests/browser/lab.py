@@ -15,6 +15,8 @@ from playwright.sync_api import BrowserContext, Page, Request
 
 FBEVENTS = (Path(__file__).parent / "fbevents.js").read_bytes()
 PIXEL = "1234567890123456"
+MORTAL = ["setpriv", "--pdeathsig", "TERM"]
+"""before a command: it ends with the tests, also when these are killed and clean nothing up"""
 STUB = "window.px = window.px || function () { (px.q = px.q || []).push(arguments); };"
 
 

@@ -23,6 +23,8 @@ from typing import Self
 import httpx2
 from e2e.harness import wait_until
 
+from .lab import MORTAL
+
 DAY_S = 86_400
 
 
@@ -35,7 +37,9 @@ def minibrowser() -> str:
 def screen() -> Iterator[str]:
     """A display nobody looks at; its name."""
     command = ["Xvfb", "-displayfd", "1", "-screen", "0", "1024x768x24", "-nolisten", "tcp"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as server:
+    with subprocess.Popen(
+        [*MORTAL, *command], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+    ) as server:
         try:
             assert server.stdout
             yield f":{server.stdout.readline().decode().strip()}"
@@ -86,7 +90,9 @@ def _running(command: Sequence[str], folder: Path, display: str) -> Iterator[Non
     env = {"PATH": os.environ["PATH"], "HOME": str(folder), "DISPLAY": display}
     env |= {"NO_AT_BRIDGE": "1", "GSETTINGS_BACKEND": "memory", "LIBGL_ALWAYS_SOFTWARE": "1"}
     with (folder / "webkit.log").open("ab") as log:
-        process = subprocess.Popen(command, stdout=log, stderr=log, env=env, start_new_session=True)
+        process = subprocess.Popen(
+            [*MORTAL, *command], stdout=log, stderr=log, env=env, start_new_session=True
+        )
     try:
         yield
     finally:
