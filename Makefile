@@ -9,8 +9,11 @@ BIN := .venv/bin
 run: .venv/.run
 	@$(BIN)/gateway serve
 
+# Browsers mostly wait, so several tests share the time; the others count on having the machine.
+WAITING := tests/browser tests/blockers
 test: .venv/.test
-	$(BIN)/pytest
+	$(BIN)/pytest -n 3 --dist loadfile $(WAITING)
+	$(BIN)/pytest $(WAITING:%=--ignore=%)
 
 # A thousand histories of each store against the model; `make test` tries a few.
 model: .venv/.test
