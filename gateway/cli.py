@@ -233,7 +233,7 @@ def run_check(config_file: Path | None, with_event: bool, as_json: bool) -> None
     except SettingsError as error:
         found = [Finding(about="settings", state=State.WRONG, text=str(error))]
     else:
-        found = check.look(settings, lambda: _reader(settings).ledger(), server.clock_ms())
+        found = check.look(settings, lambda: _checked_ledger(settings), server.clock_ms())
         if with_event:
             found += asyncio.run(check.send(settings, server.clock_ms()))
     for one in found:
@@ -385,6 +385,14 @@ def _reader(settings: Settings) -> SqliteReader | RedisReader:
     if not settings.store_path.exists():
         raise StoreError(_STORE_MISSING.format(settings.store_path))
     return SqliteReader(settings.store_path)
+
+
+def _checked_ledger(settings: Settings) -> list[LedgerLine]:
+    """The ledger of a store that keeps what it answers for. Raises StoreError."""
+    reader = _reader(settings)
+    if isinstance(reader, RedisReader):
+        reader.check()
+    return reader.ledger()
 
 
 def _change(

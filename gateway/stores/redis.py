@@ -191,6 +191,10 @@ class RedisStore:
         await self._client.command("SET", f"{_PREFIX}:probe", 1)
         await self._client.check()  # another server may stand in its place by now
 
+    async def check(self) -> None:
+        """Raise StoreUnwritable for a server that would lose what it has answered for."""
+        await self._client.check()
+
     async def turn(self, pixel: str, gap_ms: float) -> float:
         key = f"{_PREFIX}:{{{pixel}}}:turn"
         answer = await self._client.run(self._scripts.turn, [key], [str(round(gap_ms * 1000))])
@@ -339,6 +343,10 @@ class RedisReader:
 
     def __init__(self, url: str) -> None:
         self._url = url
+
+    def check(self) -> None:
+        """Raise StoreUnwritable for a server that would lose what it has answered for."""
+        asyncio.run(self.ask(lambda store: store.check()))
 
     def ledger(self) -> list[LedgerLine]:
         return asyncio.run(self.ask(lambda store: store.ledger()))

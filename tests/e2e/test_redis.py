@@ -135,6 +135,18 @@ def test_processes_that_cannot_start_end_the_command(tmp_path: Path, stand_in: S
         assert "gateway: " in gateway.log
 
 
+def test_gateway_check_says_that_redis_would_lose_events(
+    tmp_path: Path, env: dict[str, str], redis: RedisServer
+) -> None:
+    gateway = Replica(tmp_path / "check", env)
+    gateway.folder.mkdir()
+    assert "ok     store: shared: 0 pending, 0 dead" in gateway.told("check")
+    redis.set("appendfsync", "everysec")
+    said = gateway.cli("check")
+    assert said.returncode == 1
+    assert "wrong  store: redis has appendfsync everysec, which loses events" in said.stdout
+
+
 def test_the_embedded_store_has_one_process(tmp_path: Path, stand_in: StandIn) -> None:
     with Gateway(tmp_path / "sqlite", live(stand_in.url), "--workers", "2") as gateway:
         gateway.launch()

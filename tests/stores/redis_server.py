@@ -64,6 +64,11 @@ class RedisServer:
         self.kill()
         self.start()
 
+    def set(self, name: str, value: str) -> None:
+        """Change a setting of the running server."""
+        with Redis(port=self.port) as client:
+            client.config_set(name, value)
+
     def new_database(self) -> str:
         """The URL of an empty database; the one used longest ago is emptied for it."""
         number = self._databases % DATABASES
