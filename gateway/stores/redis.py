@@ -3,7 +3,8 @@
 What is put for a pixel while one group is under way becomes the next group, so one script and one fsync serve all who
 wait. Every key of a pixel lies in one hash slot, so each step is atomic; what belongs to several pixels is one step
 for each. The scripts are in `lua/`, the keys in `lua/common.lua`. Limits: everything lies in memory (1.8 kB an event
-that waits, 130 bytes a remembered key, 40 MB of log a pixel), and a fail-over to a replica loses what was not replicated yet.
+that waits, 130 bytes a remembered key, 40 MB of log a pixel), and a fail-over to a replica loses what was not
+replicated yet.
 """
 
 import asyncio
@@ -14,10 +15,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TypeVar, cast
 
-import msgspec
-
 from gateway.errors import StoreError
-from gateway.outcome import WAITING, Outcome
+from gateway.outcome import Outcome
 from gateway.stores import (
     DEAD_LETTERS,
     DEAD_MS,
@@ -32,31 +31,19 @@ from gateway.stores import (
     LedgerLine,
     LoggedEvent,
     Merge,
-    Note,
     Settlement,
     steps,
 )
+from gateway.stores import redis_rows as rows
 from gateway.stores.redis_client import NEEDED, Client, Clock, Script, shown
-from gateway.stores.redis_put import JOB, Argument, Lane, Part
+from gateway.stores.redis_put import Argument, Lane, Part
 
 T = TypeVar("T")
 
 logger = logging.getLogger(__name__)
 
-_PREFIX = "gw1"
-"""the version of the layout: another one has other keys"""
-_PIXELS = f"{_PREFIX}:pixels"
-_NAMES = (
-    "seen", "suppressed", "held", "due", "job", "body", "log", "logged", "dead", "died", "tally",
-    "seq",
-)  # fmt: skip
-_PIXELS_MAX = 1000
-"""a ref is the event's number within its pixel, then three digits for the pixel"""
 _CHUNK = 1000
 """log lines and dead letters asked for at once"""
-
-_Line = tuple[int, Outcome, int, int, str, str]
-_Letter = tuple[int, str, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,14 +140,14 @@ class RedisStore:
         answer = await self._run(self._scripts.claim, pixel, args)
         flat = iter(cast(list[bytes], answer))
         return [
-            _delivery(pixel, _ref(int(member), number), job, body, lease_ms)
+            rows.delivery(pixel, rows.ref_of(int(member), number), job, body, lease_ms)
             for member, job, body in zip(flat, flat, flat, strict=True)
         ]
 
     async def settle(self, settlements: Sequence[Settlement], now_ms: int) -> int:
         by_pixel: dict[str, list[str]] = defaultdict(lambda: [str(now_ms)])
         for s in settlements:
-            by_pixel[s.delivery.pixel] += _settlement(s)
+            by_pixel[s.delivery.pixel] += rows.settlement(s)
         answers = [
             await self._run(self._scripts.settle, pixel, args) for pixel, args in by_pixel.items()
         ]
@@ -188,7 +175,7 @@ class RedisStore:
         self._folded = fold
 
     async def probe(self) -> None:
-        await self._client.command("SET", f"{_PREFIX}:probe", 1)
+        await self._client.command("SET", f"{rows.PREFIX}:probe", 1)
         await self._client.check()  # another server may stand in its place by now
 
     async def check(self) -> None:
@@ -196,7 +183,7 @@ class RedisStore:
         await self._client.check()
 
     async def turn(self, pixel: str, gap_ms: float) -> float:
-        key = f"{_PREFIX}:{{{pixel}}}:turn"
+        key = rows.key_of(pixel, "turn")
         answer = await self._client.run(self._scripts.turn, [key], [str(round(gap_ms * 1000))])
         return cast(int, answer) / 1000
 
@@ -222,7 +209,7 @@ class RedisStore:
 
     async def oldest_ms(self) -> int | None:
         jobs = [await self._run(self._scripts.oldest, p, []) for p in await self._pixels()]
-        accepted = [int(JOB.unpack_from(cast(bytes, job))[0]) for job in jobs if job]
+        accepted = [rows.accepted_ms(cast(bytes, job)) for job in jobs if job]
         return min(accepted, default=None)
 
     async def events(
@@ -244,11 +231,11 @@ class RedisStore:
     async def dead(self, refs: Sequence[int] | None = None) -> list[DeadLetter]:
         letters = []
         for pixel, number in (await self._pixels()).items():
-            key = _key(pixel, "died")
+            key = rows.key_of(pixel, "died")
             if refs is None:
                 members = cast(list[bytes], await self._client.command("ZRANGE", key, 0, -1))
             else:
-                members = [member.encode() for member in _members(refs, number)]
+                members = [member.encode() for member in rows.members_of(refs, number)]
             for start in range(0, len(members), _CHUNK):
                 letters += await self._letters(pixel, number, members[start : start + _CHUNK])
         return sorted(letters, key=lambda letter: (-letter.died_ms, -letter.ref))
@@ -262,33 +249,35 @@ class RedisStore:
     async def _change(self, script: Script, refs: Sequence[int], before: list[str]) -> int:
         changed = 0
         for pixel, number in (await self._pixels()).items():
-            if members := _members(refs, number):
+            if members := rows.members_of(refs, number):
                 answer = await self._run(script, pixel, [*before, *members])
                 changed += cast(int, answer)
         return changed
 
     async def _lines(self, pixel: str, number: int) -> AsyncIterator[LoggedEvent]:
         """The pixel's log, newest first."""
-        key = _key(pixel, "log")
-        last = int(cast(bytes | None, await self._client.command("GET", _key(pixel, "seq"))) or 0)
+        key = rows.key_of(pixel, "log")
+        last = int(
+            cast(bytes | None, await self._client.command("GET", rows.key_of(pixel, "seq"))) or 0
+        )
         left = cast(int, await self._client.command("HLEN", key))
         while last > 0 and left > 0:
             numbers = range(last, max(0, last - _CHUNK), -1)
-            answer = await self._client.command("HMGET", key, *map(_member, numbers))
+            answer = await self._client.command("HMGET", key, *map(rows.member_of, numbers))
             for one, packed in zip(numbers, cast(list[bytes | None], answer), strict=True):
                 if packed is not None:
                     left -= 1
-                    yield _logged(pixel, _ref(one, number), packed)
+                    yield rows.logged(pixel, rows.ref_of(one, number), packed)
             last -= _CHUNK
 
     async def _letters(self, pixel: str, number: int, members: Sequence[bytes]) -> list[DeadLetter]:
         """The dead letters among events; one that is revived or discarded meanwhile is none."""
         found = []
         for name in ("dead", "job", "body"):
-            answer = await self._client.command("HMGET", _key(pixel, name), *members)
+            answer = await self._client.command("HMGET", rows.key_of(pixel, name), *members)
             found.append(cast(list[bytes | None], answer))
         return [
-            _letter(pixel, _ref(int(member), number), letter, job, body)
+            rows.letter(pixel, rows.ref_of(int(member), number), letter, job, body)
             for member, letter, job, body in zip(members, *found, strict=True)
             if letter and job and body
         ]
@@ -314,28 +303,30 @@ class RedisStore:
     async def _register(self, pixel: str, number: int | None) -> int:
         """`number`: the one it has; another only if the server was emptied and somebody else took it since."""
         wanted = "" if number is None else str(number)
-        answer = await self._client.run(self._scripts.register, [_PIXELS], [pixel, wanted])
+        answer = await self._client.run(self._scripts.register, [rows.PIXELS], [pixel, wanted])
         known, had = cast(list[int], answer)
         if number is not None and not had:
             logger.error(
                 "redis was emptied: what waited there is lost", extra={"pixel": pixel[-4:]}
             )
         number = self._numbers[pixel] = known
-        if number >= _PIXELS_MAX:
-            raise StoreError(f"redis: a store keeps {_PIXELS_MAX} pixels at most")
+        if number >= rows.PIXELS_MAX:
+            raise StoreError(f"redis: a store keeps {rows.PIXELS_MAX} pixels at most")
         return number
 
     async def _pixels(self) -> Mapping[str, int]:
         """Every pixel that has ever had an event, with its number."""
-        answer = await self._client.command("HGETALL", _PIXELS)
+        answer = await self._client.command("HGETALL", rows.PIXELS)
         pairs = cast(dict[bytes, bytes], answer)
         return {pixel.decode(): int(number) for pixel, number in pairs.items()}
 
     async def _run(self, script: Script, pixel: str, args: Sequence[Argument]) -> object:
-        return await self._client.run(script, [_key(pixel, name) for name in _NAMES], args)
+        return await self._client.run(
+            script, [rows.key_of(pixel, name) for name in rows.NAMES], args
+        )
 
     async def _set_clock(self) -> None:
-        await self._clock.set(self._client, self._scripts.clock, _PIXELS)
+        await self._clock.set(self._client, self._scripts.clock, rows.PIXELS)
 
 
 class RedisReader:
@@ -368,79 +359,3 @@ class RedisReader:
             return await question(store)
         finally:
             await store.close()
-
-
-# --- what lies in the keys ---------------------------------------------------------------------
-
-
-def _key(pixel: str, name: str) -> str:
-    return f"{_PREFIX}:{{{pixel}}}:{name}"
-
-
-def _ref(number: int, pixel: int) -> int:
-    return number * _PIXELS_MAX + pixel
-
-
-def _member(number: int) -> str:
-    return f"{number:012}"  # of one width, so that equal times sort by age
-
-
-def _members(refs: Sequence[int], pixel: int) -> list[str]:
-    return [_member(r // _PIXELS_MAX) for r in dict.fromkeys(refs) if r % _PIXELS_MAX == pixel]
-
-
-def _settlement(s: Settlement) -> tuple[str, ...]:
-    d = s.delivery
-    return (
-        _member(d.ref // _PIXELS_MAX),
-        Outcome.PENDING if s.outcome in WAITING else s.outcome,
-        str(d.lease_ms),
-        str(d.attempt),
-        s.reason,
-        str(s.due_ms),
-        "1" if s.count else "",
-        "1" if s.ambiguous else "",
-    )
-
-
-def _delivery(pixel: str, ref: int, job: bytes, body: bytes, lease_ms: int) -> Delivery:
-    at, deadline, doubt, tries, _ = JOB.unpack_from(job)
-    return Delivery(
-        ref=ref,
-        pixel=pixel,
-        body=body,
-        attempt=tries,
-        accepted_ms=int(at),
-        deadline_ms=int(deadline),
-        lease_ms=lease_ms,
-        doubt_ms=int(doubt),
-    )
-
-
-def _logged(pixel: str, ref: int, packed: bytes) -> LoggedEvent:
-    at_ms, outcome, settled_ms, attempts, reason, note = msgspec.msgpack.decode(packed, type=_Line)
-    return LoggedEvent(
-        ref=ref,
-        at_ms=at_ms,
-        pixel=pixel,
-        outcome=outcome,
-        settled_ms=settled_ms,
-        attempts=attempts,
-        reason=reason,
-        note=msgspec.json.decode(note, type=Note),
-    )
-
-
-def _letter(pixel: str, ref: int, packed: bytes, job: bytes, body: bytes) -> DeadLetter:
-    died_ms, reason, note = msgspec.msgpack.decode(packed, type=_Letter)
-    at, _, _, tries, _ = JOB.unpack_from(job)
-    return DeadLetter(
-        ref=ref,
-        pixel=pixel,
-        accepted_ms=int(at),
-        died_ms=died_ms,
-        attempts=tries,
-        reason=reason,
-        body=body,
-        note=msgspec.json.decode(note, type=Note),
-    )
