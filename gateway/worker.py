@@ -53,7 +53,7 @@ class Worker:
         self._stored = asyncio.Event()
         self._unsettled: list[Settlement] = []
         """what the store could not be told yet: it goes first, or events that Meta has would be sent again"""
-        self._resume_ms = 0
+        self._resume_ms = 0.0
         self._refusals = 0
         """answers in a row that were about the pixel: a pause, or a throttle"""
         self._suspects = 0
@@ -109,7 +109,7 @@ class Worker:
         """Drain until `stop`; a pass that fails is counted, and the next one comes later."""
         failures = 0
         while True:
-            await self._rest((self._resume_ms - self._clock_ms()) / 1000)
+            await self._rest((self._resume_ms - _steady_ms()) / 1000)
             if self._stopping.is_set():
                 return
             try:
@@ -134,7 +134,8 @@ class Worker:
     def use(self, pixel: Pixel) -> None:
         """Go on with another token, at once, whatever the old one's troubles were."""
         self._pixel = pixel
-        self._resume_ms = self._refusals = 0
+        self._resume_ms = 0.0
+        self._refusals = 0
         self.trouble = "" if pixel.access_token else capi.no_token().reason
         self.paused = bool(self.trouble)
         self._nudged.set()
@@ -150,8 +151,8 @@ class Worker:
 
     async def _take_turn(self) -> None:
         """Wait for the pixel's pace, which no new token changes: this worker's, then that of all workers."""
-        start_ms, self._pace = self._pace.book(self._clock_ms())
-        await _wait(self._stopping, (start_ms - self._clock_ms()) / 1000)
+        start_ms, self._pace = self._pace.book(_steady_ms())
+        await _wait(self._stopping, (start_ms - _steady_ms()) / 1000)
         if not self._stopping.is_set():
             wait_ms = await self._outbox.turn(self._pixel.lane, self._pace.gap_ms)
             await _wait(self._stopping, wait_ms / 1000)
@@ -286,7 +287,7 @@ class Worker:
 
     def _heed(self, verdict: Verdict, count: int) -> None:
         """What an answer says of the pixel: its pace, a pause, and one line when that changes."""
-        now_ms = self._clock_ms()
+        now_ms = _steady_ms()
         self._pace = self._pace.heed(now_ms, verdict.usage)
         self._refusals = self._refusals + 1 if verdict.lane else 0
         if verdict.lane:
@@ -307,6 +308,11 @@ class Worker:
         if verdict.version_warning and verdict.version_warning != self.version_warning:
             logger.warning("Meta: %s", verdict.version_warning, extra=extra)
         self.version_warning = verdict.version_warning or self.version_warning
+
+
+def _steady_ms() -> float:
+    """For waiting: the wall clock may be set back, and a wait by it would last as long as it went."""
+    return asyncio.get_running_loop().time() * 1000
 
 
 async def _wait(event: asyncio.Event, seconds: float) -> None:
