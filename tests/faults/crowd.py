@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import count
+from queue import SimpleQueue
 from random import Random
 from typing import TypeVar
 from urllib.parse import urlsplit
@@ -41,8 +42,8 @@ class Wire:
             self._connection = http.client.HTTPConnection("127.0.0.1", parts.port, timeout=20)
         try:
             self._connection.request("POST", parts.path, json.dumps(body), dict(headers))
-            response = self._connection.getresponse()
-            response.read()
+            with self._connection.getresponse() as response:
+                response.read()
         except (OSError, http.client.HTTPException):
             self._connection.close()
             return 0
@@ -150,13 +151,21 @@ class Crowd:
 
 def all_at_once(jobs: Sequence[Callable[[Wire], T]], clients: int = 16) -> list[T]:
     """What each job answers, with so many of them under way at a time, each client on its own connection."""
-    wires = threading.local()
+    wires: SimpleQueue[Wire] = SimpleQueue()
 
     def run(job: Callable[[Wire], T]) -> T:
-        if not hasattr(wires, "wire"):
-            wires.wire = Wire()
-        wire: Wire = wires.wire
-        return job(wire)
+        wire = wires.get()
+        try:
+            return job(wire)
+        finally:
+            wires.put(wire)
 
-    with ThreadPoolExecutor(clients) as pool:
-        return list(pool.map(run, jobs))
+    made = [Wire() for _ in range(clients)]
+    for wire in made:
+        wires.put(wire)
+    try:
+        with ThreadPoolExecutor(clients) as pool:
+            return list(pool.map(run, jobs))
+    finally:
+        for wire in made:
+            wire.close()

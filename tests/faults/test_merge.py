@@ -84,7 +84,7 @@ class Conversion:
         event = {
             "event_name": "Purchase",
             "event_id": self.event_id,
-            "action_source": "website",
+            "action_source": "system_generated",
             "user_data": {"email": f" {self.email.upper()} "},
             "custom_data": {"value": 100 + self.number, "currency": "EUR"},
         }

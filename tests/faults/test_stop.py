@@ -25,16 +25,16 @@ def test_a_full_queue_outlives_sigterm(place: Place) -> None:
     place.gateway.ask_to_end()
     code = place.gateway.ended(GRACE_S)
     took_s = time.monotonic() - begun
-    told: Counter[int] = crowd.tries - before
     place.gateway.start()
+    told: Counter[int] = crowd.tries - before
     place.stand_in.faults()
     crowd.stop()
     place.leases_end()
     settled(place.gateway)
     found = account(place, crowd.answered, [])
     say(
-        f"SIGTERM on {place.name} with {QUEUED} waiting: exit {code} after {took_s:.1f} s; told: "
-        f"{told[202] + told[204]} taken, {told[503]} times 503, {told[0]} without an answer; {found.words}"
+        f"SIGTERM on {place.name} with {QUEUED} waiting: exit {code} after {took_s:.1f} s; told until it was "
+        f"back: {told[202] + told[204]} taken, {told[503]} times 503, {told[0]} without an answer; {found.words}"
     )
     assert code == 0
     assert (found.lost, found.stored_twice, found.sent_twice) == (0, 0, 0)
