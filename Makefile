@@ -4,7 +4,7 @@ SHELL := /bin/bash
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: run test check model lint build bench lock clean
+.PHONY: run test check model faults lint build bench lock clean
 
 run: .venv/.run
 	@$(BIN)/gateway serve
@@ -18,6 +18,10 @@ test: .venv/.test
 # A thousand histories of each store against the model; `make test` tries a few.
 model: .venv/.test
 	MODEL_RUNS=1000 $(BIN)/pytest tests/stores/test_model.py --durations 3
+
+# Everything that breaks, for a quarter of an hour: kills, replicas, outages; `make test` has a short look. -s shows the counts.
+faults: .venv/.test
+	FAULTS=long $(BIN)/pytest tests/faults -s
 
 check: .venv/.test lint
 	$(MAKE) --no-print-directory test

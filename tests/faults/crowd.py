@@ -68,18 +68,19 @@ class Wire:
         self._connection.close()
 
 
-def until_answered(send: Callable[[], int]) -> list[tuple[int, float]]:
-    """Every status on the way to a 2xx, with the seconds it took. Anything but 503 and silence is a mistake."""
-    tries = []
+def until_answered(
+    send: Callable[[], int], seen: Callable[[int, float], None] = lambda _status, _s: None
+) -> None:
+    """Send until a 2xx; `seen` is told every status and the seconds it took. Anything but 503 and silence is a mistake."""
     give_up = time.monotonic() + PATIENCE_S
     while True:
         begun = time.monotonic()
         status = send()
-        tries.append((status, time.monotonic() - begun))
+        seen(status, time.monotonic() - begun)
         if status in (202, 204):
-            return tries
+            return
         assert status in (0, 503), status
-        assert time.monotonic() < give_up, tries[-3:]
+        assert time.monotonic() < give_up, status
         time.sleep(PAUSE_S)
 
 
@@ -101,6 +102,7 @@ class Crowd:
         self._most = most
         self._prefix = prefix
         self._stop = threading.Event()
+        self._lock = threading.Lock()
         self.answered: list[str] = []
         self.tries: Counter[int] = Counter()
         self.slowest: dict[int, float] = {}
@@ -144,7 +146,10 @@ class Crowd:
                 return wire.hit(gateway, page_event(event_id, "Lead"))
             return wire.backend(gateway, self._key, [backend_event(event_id)])
 
-        for status, took_s in until_answered(send):
+        until_answered(send, self._saw)
+
+    def _saw(self, status: int, took_s: float) -> None:
+        with self._lock:
             self.tries[status] += 1
             self.slowest[status] = max(self.slowest.get(status, 0), took_s)
 

@@ -64,7 +64,7 @@ def test_one_of_two_dies_while_it_sends(
 def send_all(replicas: Sequence[Replica], ids: Sequence[str]) -> None:
     """Each event to one of them and every tenth to both, until it is answered."""
     draw = Random(SEED)
-    jobs: list[Callable[[Wire], object]] = []
+    jobs: list[Callable[[Wire], None]] = []
     for start in range(0, len(ids), TOGETHER):
         together = ids[start : start + TOGETHER]
         again = draw.sample(together, len(together) // 10)
@@ -75,9 +75,9 @@ def send_all(replicas: Sequence[Replica], ids: Sequence[str]) -> None:
     all_at_once(jobs)
 
 
-def post(replica: Replica, ids: Sequence[str], wire: Wire) -> object:
+def post(replica: Replica, ids: Sequence[str], wire: Wire) -> None:
     events = [backend_event(one, custom_data={"note": PADDING}) for one in ids]
-    return until_answered(lambda: wire.backend(replica, replica.api_key, events))
+    until_answered(lambda: wire.backend(replica, replica.api_key, events))
 
 
 def busiest_second(starts_ms: Sequence[int]) -> int:
