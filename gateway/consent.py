@@ -7,7 +7,7 @@ from gateway.outcome import Outcome
 
 
 class Policy(StrEnum):
-    """The site's rule (interface 2)."""
+    """The site's rule (docs/consent.md)."""
 
     REQUIRED = "required"
     OPT_OUT = "opt-out"

@@ -43,7 +43,7 @@ class _PageEvent(msgspec.Struct, frozen=True):
 
 
 def parse(decoded: object, now_ms: int) -> Hit:
-    """A hit of either kind. Raises HitInvalid (not the shape of interface 3.1) or HitTooLarge."""
+    """A hit of either kind. Raises HitInvalid (not the shape of a hit) or HitTooLarge."""
     if isinstance(decoded, dict) and "event_name" in decoded:
         return _open_bridge(decoded, now_ms)
     page = body.convert(decoded, _PageHit)

@@ -1,4 +1,4 @@
-"""`fbPixelData` (interface 3.2): what a page hands to its backend along with a sign-up."""
+"""`fbPixelData` (docs/backend.md): what a page hands to its backend along with a sign-up."""
 
 import re
 

@@ -28,7 +28,7 @@ _SECONDS = re.compile(r"[0-9]{1,15}")
 def parse(raw: bytes, facts: Facts) -> Hit:
     """Decode a body by who sent it.
 
-    Raises HitInvalid (not JSON, not the shape of interface 3.1 or 4) or HitTooLarge.
+    Raises HitInvalid (not JSON, not the shape of a hit or an event) or HitTooLarge.
     """
     match facts.source:
         case Source.PAGE:

@@ -12,7 +12,7 @@ from gateway.errors import StoreUnwritable
 from gateway.secret import Secret
 
 SLUG = re.compile(r"(?=.*[0-9])(?=.*[g-z])[a-z][a-z0-9]{6,13}")
-# browser.md 3.4: no name may hold one of these; filter lists hunt for them.
+# No name may hold one of these; filter lists hunt for them.
 HUNTED = ("fb", "gtm", "pixel", "track", "collect", "capi", "meta", "tag", "log", "stat", "ads")
 
 

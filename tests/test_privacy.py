@@ -183,7 +183,7 @@ def test_a_text_made_to_be_slow_is_not(text: str) -> None:
 
 # --- Limited Data Use ------------------------------------------------------------------------
 
-# meta-contract.md 8.1, from Meta's "Data Processing Options".
+# Meta, "Data Processing Options".
 STATES = {
     "CA": 1000,
     "CO": 1001,

@@ -16,7 +16,7 @@ from gateway.consent import Policy
 
 SLUG = "k3vq8w2mzp"
 STATIC = snippet.BUILT.parent
-# browser.md 3.4: names that filter lists hunt for, and our own.
+# Names that filter lists hunt for, and our own.
 FORBIDDEN = (
     *("ads", "pixel", "fb", "meta", "capi", "track", "collect", "beacon", "analytics", "stat"),
     *("log", "event", "gtm", "tag", "gateway", "px"),
