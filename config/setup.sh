@@ -67,6 +67,8 @@ if [ "$kind" = test ]; then
         missing="$missing webext-ublock-origin-firefox"
     command -v WebKitWebDriver >/dev/null || missing="$missing webkit2gtk-driver"
     command -v Xvfb >/dev/null || missing="$missing xvfb"
+    # A gateway whose clock is set, for the fault tests.
+    command -v faketime >/dev/null || missing="$missing faketime"
     command -v openssl >/dev/null || missing="$missing openssl"
     # shellcheck disable=SC2086
     [ -z "$missing" ] || apt_install $missing

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from e2e.harness import PIXEL, ScriptedGraph, pixel
+from e2e.harness import PIXEL, Gateway, ScriptedGraph, StandIn, live, page_event, pixel
 
 from gateway import sender
 from gateway.sender import Sender
@@ -16,7 +16,7 @@ from gateway.stores import Entry, Note
 from gateway.stores.sqlite import SqliteStore
 from gateway.worker import Worker
 
-from .places import say
+from .places import arrivals, say, settled
 
 DAY_MS = 86_400_000
 STUCK_S = 20
@@ -94,3 +94,41 @@ def test_a_clock_that_jumps_a_day_stops_no_delivery(tmp_path: Path, steps: Seque
     )
     assert times == {f"step-{n}-{m}": 1 for n in range(3) for m in range(20)}
     assert requests <= 2 * len(times) // 20
+
+
+@pytest.mark.parametrize("off", ["-1d", "+1d"])
+def test_a_whole_gateway_on_a_clock_that_is_a_day_off_and_set_right(
+    tmp_path: Path, stand_in: StandIn, off: str
+) -> None:
+    """What is stamped a day ahead Meta refuses: those events are dead letters that say so, and no others are."""
+    library = next(Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1"), None)
+    if library is None:
+        pytest.skip("a process with another time needs faketime")
+    times = tmp_path / "time"
+    env = live(
+        stand_in.url,
+        LD_PRELOAD=str(library),
+        FAKETIME_TIMESTAMP_FILE=str(times),
+        FAKETIME_NO_CACHE="1",
+        FAKETIME_DONT_FAKE_MONOTONIC="1",
+    )
+    times.write_text("+0d\n")
+    wanted = []
+    with Gateway(tmp_path / "gateway", env) as gateway:
+        gateway.start()
+        for n, shift in enumerate(["+0d", off, "+0d"]):
+            times.write_text(f"{shift}\n")
+            ids = [f"clock-{n}-{m}" for m in range(10)]
+            for one in ids:
+                assert gateway.hit(page_event(one)).status_code == 204
+            wanted += ids
+            settled(gateway, 30)
+        there = Counter(one.event_id for one in arrivals(stand_in))
+        dead = {letter.event_id: letter.reason for letter in gateway.dead()}
+    say(
+        f"a gateway whose clock goes to {off} and is set right: 30 acknowledged, {len(there)} at Meta, "
+        f"{sum(there.values()) - len(there)} again, {len(dead)} dead: {', '.join(set(dead.values())) or 'none'}"
+    )
+    assert there.keys() | dead.keys() == set(wanted)
+    assert max(there.values()) == 1
+    assert {one.split("-")[1] for one in dead} <= ({"1"} if off == "+1d" else set())

@@ -11,8 +11,8 @@ from e2e.harness import wait_until
 from .crowd import Crowd
 from .places import LATENCY_MS, LONG, SEED, Place, account, say, settled
 
-KILLS = 100 if LONG else 4
-BETWEEN = (200, 700) if LONG else (60, 150)
+KILLS = 100 if LONG else 3
+BETWEEN = (200, 700) if LONG else (30, 100)
 """answers from one kill to the next"""
 
 

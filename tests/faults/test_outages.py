@@ -19,7 +19,9 @@ from .crowd import Crowd
 from .places import LONG, Account, Place, account, arrivals, say, settled, shown
 
 CLIENTS = 8
-LASTS_S = 30 if LONG else 3
+ENOUGH = 100 if LONG else 40
+"""answers before and after a fault"""
+LASTS_S = 30 if LONG else 2
 PATIENT_S = 5
 """by when even the slowest client has been told; 2 s of waiting for a server, and a busy machine"""
 
@@ -32,7 +34,7 @@ class Endured:
     def __init__(self, place: Place) -> None:
         self.place = place
         self.crowd = Crowd([place.gateway], clients=CLIENTS)
-        self._more(100)
+        self._more(ENOUGH)
         self.during: Counter[int] = Counter()
         self.slowest_s = 0.0
         self.healed_s = 0.0
@@ -56,7 +58,7 @@ class Endured:
         self.slowest_s = max(
             (s for status, s in self.crowd.slowest.items() if status in (0, 503)), default=0
         )
-        self._more(100)
+        self._more(ENOUGH)
 
     def judged(self, name: str) -> Account:
         """Stop, wait until everything is at Meta, and print the line."""
@@ -104,7 +106,7 @@ def test_redis_full(tmp_path: Path, stand_in: StandIn, redis: RedisServer) -> No
     with place.gateway.start(), Redis.from_url(redis.url) as client:
         seen = Endured(place)
         used = int(client.info("memory")["used_memory"])
-        client.config_set("maxmemory", used + 1_500_000)
+        client.config_set("maxmemory", used + (1_500_000 if LONG else 500_000))
 
         @contextlib.contextmanager
         def meta_away() -> Iterator[None]:
