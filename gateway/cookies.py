@@ -35,6 +35,8 @@ from gateway.master import Landing, Master, Seal
 
 NINETY_DAYS_S = 90 * 86400
 NINETY_DAYS_MS = NINETY_DAYS_S * 1000
+ON_ITS_WAY_MS = 10_000
+"""how long a hit may travel"""
 MASTER_S = 400 * 86400
 """what browsers allow at most"""
 _DAY_MS = 86_400_000
@@ -191,8 +193,12 @@ def _fbp(
 
 
 def _made_here(own: BrowserId, handed: Handed, seal: Seal) -> bool:
-    """Whether the script's answer made it a moment ago, on arrival with what was handed over."""
-    return own.created_ms >= handed.made_ms and master.minted(own.created_ms, own.payload, seal.key)
+    """Whether the script's answer made it a moment ago, on arrival with what was handed over.
+
+    The time of the click is known by the hit that tells of it, which was on its way for a while.
+    """
+    moment_ms = handed.made_ms - ON_ITS_WAY_MS
+    return own.created_ms >= moment_ms and master.minted(own.created_ms, own.payload, seal.key)
 
 
 def _fbc(
