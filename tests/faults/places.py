@@ -7,6 +7,7 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 import msgspec
+import pytest
 from e2e.harness import PIXEL, Gateway, StandIn, call, live, wait_until
 from e2e.test_redis import SHARED, Replica
 from redis import Redis
@@ -14,6 +15,9 @@ from stores.redis_server import RedisServer
 
 LONG = os.environ.get("FAULTS") == "long"
 """whether to take minutes, as `make faults` does, or seconds"""
+long_only = pytest.mark.skipif(
+    not LONG, reason="takes longer, and a smaller test has a look: `make faults`"
+)
 SEED = 20261124
 LATENCY_MS = 100
 """of the stand-in, so that kills find requests under way"""

@@ -16,7 +16,7 @@ from gateway.stores import Entry, Note
 from gateway.stores.sqlite import SqliteStore
 from gateway.worker import Worker
 
-from .places import arrivals, say, settled
+from .places import arrivals, long_only, say, settled
 
 DAY_MS = 86_400_000
 STUCK_S = 20
@@ -96,7 +96,7 @@ def test_a_clock_that_jumps_a_day_stops_no_delivery(tmp_path: Path, steps: Seque
     assert requests <= 2 * len(times) // 20
 
 
-@pytest.mark.parametrize("off", ["-1d", "+1d"])
+@pytest.mark.parametrize("off", ["-1d", pytest.param("+1d", marks=long_only)])
 def test_a_whole_gateway_on_a_clock_that_is_a_day_off_and_set_right(
     tmp_path: Path, stand_in: StandIn, off: str
 ) -> None:

@@ -19,7 +19,7 @@ CONVERSIONS = 1000 if LONG else 60
 WAVE = 250 if LONG else 60
 """conversions whose halves are on their way together; the gateway is killed once in each wave"""
 HOLD_S = 10
-GAP_S = 0.2 if LONG else 0.02
+GAP_S = 0.4 if LONG else 0.02
 """a client waits up to so long before a second half"""
 DELIVERY_MS = 4000
 """what a batch may take from complete to there: it gathers for a second, and waits for the one before it"""

@@ -16,7 +16,7 @@ from stores.redis_server import RedisServer
 
 from .blackhole import Blackhole
 from .crowd import Crowd
-from .places import LONG, Account, Place, account, arrivals, say, settled, shown
+from .places import LONG, Account, Place, account, arrivals, long_only, say, settled, shown
 
 CLIENTS = 8
 ENOUGH = 100 if LONG else 40
@@ -90,6 +90,7 @@ def on_redis(tmp_path: Path, stand_in: StandIn, server: RedisServer, port: int =
     return place
 
 
+@long_only
 def test_disk_full(tmp_path: Path, stand_in: StandIn) -> None:
     with small_disk(tmp_path / "disk") as disk:
         place = Place("sqlite", disk, stand_in, None)
@@ -140,6 +141,7 @@ def test_redis_behind_a_black_hole(tmp_path: Path, stand_in: StandIn, redis: Red
         assert seen.slowest_s < PATIENT_S
 
 
+@long_only
 def test_redis_emptied(tmp_path: Path, stand_in: StandIn, redis: RedisServer) -> None:
     """What waited there is gone, which nobody can help; the rest goes on, and somebody is told."""
     place = on_redis(tmp_path, stand_in, redis)

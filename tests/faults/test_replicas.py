@@ -16,7 +16,7 @@ from stores.redis_server import RedisServer
 from .crowd import Wire, all_at_once, until_answered
 from .places import LONG, SEED, arrivals, end_leases, say, settled
 
-EVENTS = 20_000 if LONG else 2000
+EVENTS = 20_000 if LONG else 1000
 TOGETHER = 20
 """events a backend sends at once"""
 PADDING = "x" * (2000 if LONG else 6000)

@@ -10,7 +10,7 @@ from e2e.harness import wait_until
 from .crowd import Crowd
 from .places import LONG, Place, account, say, settled
 
-QUEUED = 3000 if LONG else 300
+QUEUED = 3000 if LONG else 150
 GRACE_S = 20
 
 
