@@ -99,7 +99,7 @@ def _pixels(settings: Settings) -> Iterator[Finding]:
 
 
 def _store(settings: Settings, ledger: Callable[[], Sequence[LedgerLine]]) -> Finding:
-    embedded = settings.store.startswith("sqlite:")
+    embedded = settings.embedded
     if embedded and not settings.store_path.exists():
         folder = _existing(settings.data_dir)
         if not os.access(folder, os.W_OK | os.X_OK):

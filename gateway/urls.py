@@ -27,10 +27,7 @@ def split(url: str) -> SplitResult:
 
 def host_of(url: str) -> str:
     """The URL's host; empty when it has none, or is none that can be read."""
-    try:
-        return urlsplit(url).hostname or ""
-    except ValueError:
-        return ""
+    return split(url).hostname or ""
 
 
 def fbclid(url: str) -> str | None:

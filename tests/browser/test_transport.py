@@ -51,6 +51,14 @@ def shop(site: Site, gateway: Gateway) -> Site:
     return site
 
 
+def during(outage: Outage, context: BrowserContext, shop: Site, gateway: Gateway) -> Visitor:
+    """A visitor of the shop meanwhile."""
+    visitor = Visitor.of(context, gateway)
+    visitor.page.route(f"{gateway.script_url}/h", outage.handle)
+    visitor.page.goto(shop.url)
+    return visitor
+
+
 def kept(visitor: Visitor) -> list[dict[str, object]]:
     text = visitor.page.evaluate("Object.values(localStorage).find((v) => v[0] == '[') || '[]'")
     found: list[dict[str, object]] = json.loads(text)
@@ -62,9 +70,7 @@ def test_what_did_not_get_through_is_sent_again_on_the_next_page(
     context: BrowserContext, shop: Site, gateway: Gateway, answer: int
 ) -> None:
     outage = Outage(answer)
-    visitor = Visitor.of(context, gateway)
-    visitor.page.route(f"{gateway.script_url}/h", outage.handle)
-    visitor.page.goto(shop.url)
+    visitor = during(outage, context, shop, gateway)
     visitor.page.evaluate(f"px('identify', {{em: '{PERSONAL}'}})")
     visitor.page.evaluate(
         f"px('track', 'Lead', {{value: 5, currency: 'EUR', note: '{PERSONAL}'}}, {{eventID: 'l-1'}})"
@@ -91,9 +97,7 @@ def test_the_same_page_tries_again_when_the_gateway_said_it_may(
     context: BrowserContext, shop: Site, gateway: Gateway
 ) -> None:
     outage = Outage(503, retry_after="2")
-    visitor = Visitor.of(context, gateway)
-    visitor.page.route(f"{gateway.script_url}/h", outage.handle)
-    visitor.page.goto(shop.url)
+    visitor = during(outage, context, shop, gateway)
     visitor.until(lambda: outage.at, "the first try")
     visitor.page.evaluate("dispatchEvent(new Event('focus'))")
     outage.answer = None
@@ -124,9 +128,7 @@ def test_what_the_gateway_took_or_refused_for_good_is_not_kept(
     context: BrowserContext, shop: Site, gateway: Gateway, answer: int
 ) -> None:
     outage = Outage(answer)
-    visitor = Visitor.of(context, gateway)
-    visitor.page.route(f"{gateway.script_url}/h", outage.handle)
-    visitor.page.goto(shop.url)
+    visitor = during(outage, context, shop, gateway)
     visitor.until(lambda: outage.at, "a try")
     visitor.rest()
 
@@ -138,9 +140,7 @@ def test_at_most_twenty_are_kept_and_none_for_longer_than_a_day(
     context: BrowserContext, shop: Site, gateway: Gateway
 ) -> None:
     outage = Outage(503, retry_after="600")
-    visitor = Visitor.of(context, gateway)
-    visitor.page.route(f"{gateway.script_url}/h", outage.handle)
-    visitor.page.goto(shop.url)
+    visitor = during(outage, context, shop, gateway)
     visitor.page.evaluate("for (let i = 0; i < 50; i++) px('track', 'Step' + i)")
     visitor.until(lambda: len(kept(visitor)) == 20, "twenty are kept")
     assert "Step49" in {event["name"] for event in kept(visitor)}

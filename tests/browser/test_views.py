@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from e2e.browser import CHROMIUM, NOBODY_ELSE, OPTIONS, Document, Site
-from e2e.harness import CHROME, Gateway
+from e2e.harness import CHROME, Gateway, wait_until
 from playwright.sync_api import BrowserContext
 
 from .lab import PIXEL, Meta, Visitor, html, script, sync, table
@@ -162,10 +162,8 @@ def test_a_prerendered_page_is_viewed_when_the_visitor_sees_it(
         stderr=subprocess.DEVNULL,
     )
     try:
-        deadline = time.monotonic() + 30
-        while len(gateway.events()) == before and time.monotonic() < deadline:
-            time.sleep(0.2)
-        time.sleep(1)
+        wait_until(lambda: len(said) == 2 and len(gateway.events()) > before, 30, "the view")
+        time.sleep(1)  # a second one would be there by then
     finally:
         browser.kill()
         browser.wait()
