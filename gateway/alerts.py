@@ -50,6 +50,8 @@ class Observed:
     """the ledger an hour ago, or as long as has been watched, by pixel"""
     oldest_ms: int | None = None
     """when the event that waits for longest was accepted"""
+    hold_ms: int = 0
+    """how long a conversion waits for its other half, which is no trouble"""
     paused: Mapping[str, str] = field(default_factory=dict)
     """why a pixel's delivery waits for somebody to see to it, by pixel"""
     turned_away: int = 0
@@ -76,7 +78,7 @@ def _all(seen: Observed) -> Iterator[Alert]:
                 f"Pixel {line.pixel}: the ledger does not add up, which is a fault of the gateway."
             )
             yield Alert(name=Name.LEDGER, pixel=line.pixel, text=text)
-    if seen.oldest_ms is not None and seen.now_ms - seen.oldest_ms > OLDEST_MS:
+    if seen.oldest_ms is not None and seen.now_ms - seen.oldest_ms > OLDEST_MS + seen.hold_ms:
         minutes = (seen.now_ms - seen.oldest_ms) // 60_000
         yield Alert(name=Name.OLDEST, text=f"An event has been waiting for {minutes} minutes.")
     for line in seen.ledger:

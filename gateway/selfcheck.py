@@ -47,6 +47,7 @@ class SelfCheck:
         folder: Path,
         paused: Callable[[], Mapping[str, str]],
         turned_away: Callable[[], int],
+        hold_ms: int,
         clock_ms: Callable[[], int],
     ) -> None:
         self._store = store
@@ -55,6 +56,7 @@ class SelfCheck:
         self._paused = paused
         self._turned_away = turned_away
         self._turned_away_before = 0
+        self._hold_ms = hold_ms
         self._clock_ms = clock_ms
         self._ledgers: deque[Mapping[str, LedgerLine]] = deque(maxlen=CHECKS_AN_HOUR)
         self._said: dict[tuple[Name, str], Alert] = {}
@@ -109,6 +111,7 @@ class SelfCheck:
             ledger=ledger,
             hour_ago=self._ledgers[0],
             oldest_ms=oldest_ms,
+            hold_ms=self._hold_ms,
             paused=self._paused(),
             turned_away=turned_away - before,
             disk_free=disk.f_bavail * disk.f_frsize,

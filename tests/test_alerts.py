@@ -57,6 +57,14 @@ def test_each_state_that_is_wrong_has_its_alert(wrong: Observed, name: Name) -> 
     assert alert.text.endswith(".")
 
 
+def test_an_event_that_is_held_for_long_is_no_trouble() -> None:
+    hour_ms = 3_600_000
+    held = replace(WELL, oldest_ms=NOW - hour_ms, hold_ms=hour_ms)
+
+    assert names(held) == []
+    assert names(replace(held, oldest_ms=NOW - hour_ms - 15 * 60_000 - 1)) == [Name.OLDEST]
+
+
 @pytest.mark.parametrize(
     ("before", "after", "wrong"),
     [
@@ -103,6 +111,7 @@ class Watch:
             folder=folder,
             paused=lambda: self.paused,
             turned_away=lambda: self.turned_away,
+            hold_ms=0,
             clock_ms=lambda: self.now_ms,
         )
 

@@ -687,7 +687,7 @@ BAD: list[tuple[str, list[str]]] = [
     ("store_max_bytes", ["0", "1000", "1e13", "'10 GB'", "10000000.5", "true"]),
     ("trusted_proxies", ["'all'", "['*']", "['10.0.0.1/8']", "['10.0.0.0/33']", "5", "[5]"]),
     ("geoip_database", ["''", "5", "[]", "'~nobody-here/x.mmdb'"]),
-    ("hold_seconds", ["601", "'ten'", "-1", "[]"]),
+    ("hold_seconds", ["3601", "'ten'", "-1", "[]"]),
     ("browser_duplicates", ["'merge'", "5"]),
     ("host", ["''", "5"]),
     ("port", ["-1", "65536", "8000.5", "'http'", "true", "[]"]),
