@@ -33,7 +33,7 @@ from gateway.stores import (
 )
 from gateway.stores import sqlite_operations as operations
 from gateway.stores.room import Room, is_full
-from gateway.stores.sqlite_operations import SQL, Work
+from gateway.stores.sqlite_work import SQL, Work
 
 T = TypeVar("T")
 
@@ -80,7 +80,7 @@ class SqliteStore:
     ) -> list[Outcome]:
         self._put += len(entries) + len(drops)
         work = partial(operations.put, entries, drops, now_ms, merge)
-        return await self._writer.write(work, grows=True)
+        return await self._writer.write(work, grows=True, keys=[entry.key for entry in entries])
 
     async def claim(
         self, pixel: str, *, now_ms: int, lease_ms: int, limit: int, max_bytes: int
@@ -282,9 +282,11 @@ class _Call:
         *,
         writes: bool,
         grows: bool,
+        keys: Sequence[bytes],
     ) -> None:
         self.writes = writes
         self.grows = grows
+        self.keys = keys
         self._answer: Callable[[], None]
         self._future = future
 
@@ -314,12 +316,15 @@ class _Writer:
         self._thread = threading.Thread(target=self._run, name="sqlite-store", daemon=True)
         self._thread.start()
 
-    async def write(self, operation: Callable[[Work], T], *, grows: bool = False) -> T:
+    async def write(
+        self, operation: Callable[[Work], T], *, grows: bool = False, keys: Sequence[bytes] = ()
+    ) -> T:
         """The operation's answer, durable. Cancelling gives up the answer, not the operation.
 
         `grows`: it brings more than it takes away, and is the first to be refused when room is short.
+        `keys`: the dedup keys it will ask for.
         """
-        return await self._call(operation, writes=True, grows=grows)
+        return await self._call(operation, writes=True, grows=grows, keys=keys)
 
     async def read(self, query: Callable[[sqlite3.Connection], T]) -> T:
         """The query's answer, from what is durable; outside of transactions, so a full disk does not stop it."""
@@ -332,12 +337,17 @@ class _Writer:
         await asyncio.to_thread(self._thread.join)
 
     async def _call(
-        self, operation: Callable[[Work], T], *, writes: bool, grows: bool = False
+        self,
+        operation: Callable[[Work], T],
+        *,
+        writes: bool,
+        grows: bool = False,
+        keys: Sequence[bytes] = (),
     ) -> T:
         if self._closed:
             raise StoreError("the store is closed")
         future: asyncio.Future[T] = self._loop.create_future()
-        self._queue.put(_Call(operation, future, writes=writes, grows=grows))
+        self._queue.put(_Call(operation, future, writes=writes, grows=grows, keys=keys))
         return await future
 
     def _run(self) -> None:
@@ -367,7 +377,7 @@ class _Writer:
             shortage = self._room.shortage(self._db) if any(call.grows for call in calls) else ""
             if shortage:
                 calls = _turn_away(calls, f"the store is full: {shortage}")
-            self._db.execute("BEGIN IMMEDIATE")
+            work.begin([key for call in calls for key in call.keys])
             for call in calls:
                 call.run(work)
             work.commit()

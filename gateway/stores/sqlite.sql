@@ -86,19 +86,18 @@ ALTER TABLE seen ADD COLUMN suppressed INTEGER NOT NULL DEFAULT 0;
 PRAGMA user_version = 2;
 COMMIT;
 
+-- name: seen
+-- Of some keys, until when those that are known are remembered, and whether their copies are suppressed.
+SELECT k, exp, suppressed FROM seen WHERE k IN (VALUES {rows});
+
 -- name: put_seen
--- Remember key ?1 until ?2. Row count 1: it is new, or was past its time at ?3; 0: a duplicate.
--- ?4: whether copies of it are to be suppressed.
-INSERT INTO seen (k, exp, suppressed) VALUES (?1, ?2, ?4)
-ON CONFLICT (k) DO UPDATE SET exp = excluded.exp, suppressed = excluded.suppressed WHERE seen.exp < ?3;
+-- Remember keys.
+INSERT INTO seen (k, exp, suppressed) VALUES {rows}
+ON CONFLICT (k) DO UPDATE SET exp = excluded.exp, suppressed = excluded.suppressed;
 
--- name: put_suppressed
--- Whether copies of a key are to be suppressed.
-SELECT suppressed FROM seen WHERE k = ?;
-
--- name: put_suppress
--- Suppress the copies of a key from now on.
-UPDATE seen SET suppressed = 1 WHERE k = ?;
+-- name: last_ref
+-- The greatest number a line of the log ever had.
+SELECT coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'log'), 0);
 
 -- name: held
 -- The copy of key ?1 that is held at ?2, and its note.
@@ -127,13 +126,12 @@ UPDATE job SET side = '' WHERE side <> '' AND due <= ? RETURNING id;
 UPDATE log SET outcome = 'pending' WHERE id = ?;
 
 -- name: put_log
--- A new line of the event log; its id becomes the event's.
-INSERT INTO log (at, pixel, event_name, event_id, source, outcome, settled, reason, note)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?);
+-- New lines of the event log; their ids are the events'.
+INSERT INTO log (id, at, pixel, event_name, event_id, source, outcome, settled, reason, note) VALUES {rows};
 
 -- name: put_job
--- Keep an event until it is delivered, under the id of its line in the log.
-INSERT INTO job (id, pixel, due, at, deadline, k, body, side) VALUES (?, ?, ?, ?, ?, ?, ?, ?);
+-- Keep events until they are delivered, each under the id of its line in the log.
+INSERT INTO job (id, pixel, due, at, deadline, k, body, side) VALUES {rows};
 
 -- name: count
 -- Add to one counter of the ledger.
@@ -146,8 +144,8 @@ SELECT id, tries + 1, at, deadline, doubt, body FROM job
 WHERE pixel = ? AND due <= ? ORDER BY due, id LIMIT ?;
 
 -- name: claim_lease
--- Lease one job until ?1 and count the attempt before it is made.
-UPDATE job SET due = ?1, tries = tries + 1 WHERE id = ?2;
+-- Lease the jobs in a JSON list until ?1 and count the attempts before they are made.
+UPDATE job SET due = ?1, tries = tries + 1 WHERE id IN (SELECT value FROM json_each(?2));
 
 -- name: settle_retry
 -- Make a leased job due again. The attempt proves the lease even if a retry or a revival fell on its very millisecond.
@@ -155,9 +153,13 @@ UPDATE job SET due = ?1, tries = tries + 1 WHERE id = ?2;
 UPDATE job SET due = ?1, tries = ?2, doubt = CASE doubt WHEN 0 THEN ?3 ELSE doubt END
 WHERE id = ?4 AND due = ?5 AND tries = ?6;
 
+-- name: settle_found
+-- Which jobs of a JSON list there are, as such a list.
+SELECT json_group_array(id) FROM job WHERE id IN (SELECT value FROM json_each(?));
+
 -- name: settle_delivered
--- Remove a delivered job, whoever holds the lease by now: Meta has it.
-DELETE FROM job WHERE id = ?;
+-- Remove the delivered jobs of a JSON list.
+DELETE FROM job WHERE id IN (SELECT value FROM json_each(?));
 
 -- name: settle_leased
 -- Remove a job under its lease.
@@ -173,6 +175,13 @@ WHERE job.id = ?3 AND job.due = ?4 AND job.tries = ?5;
 -- name: settle_log
 -- Say in the log what became of an event.
 UPDATE log SET outcome = ?, settled = ?, tries = ?, reason = ? WHERE id = ?;
+
+-- name: settle_log_many
+-- The same fate for many; ?3 is a JSON list of id, tries and reason of each.
+UPDATE log SET outcome = ?1, settled = ?2, tries = line.tries, reason = line.reason FROM (
+    SELECT json_extract(value, '$[0]') AS id, json_extract(value, '$[1]') AS tries, json_extract(value, '$[2]') AS reason
+    FROM json_each(?3)
+) AS line WHERE log.id = line.id;
 
 -- name: sweep_seen_end
 -- The last of the next 2000 keys after ?; none when fewer are left.

@@ -5,9 +5,7 @@ bare connection, so that a reading one can use them too.
 """
 
 import sqlite3
-from collections import Counter
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 
 import msgspec
 
@@ -31,37 +29,10 @@ from gateway.stores import (
     Note,
     Settlement,
 )
+from gateway.stores.sqlite_work import ACCEPTED, SQL, Work
 
-ACCEPTED = "accepted"
 LAST_KEY = b"\xff" * 17
 LAST_ID = 2**63 - 1
-
-
-def statements(text: str) -> dict[str, str]:
-    """The statements of an .sql file by name, without their comments."""
-    named = {}
-    for part in text.split("-- name: ")[1:]:
-        name, *lines = part.splitlines()
-        named[name] = "\n".join(line for line in lines if not line.startswith("--")).strip()
-    return named
-
-
-SQL = statements(Path(__file__).with_name("sqlite.sql").read_text(encoding="utf-8"))
-
-
-class Work:
-    """One transaction: the connection, and what it adds to the ledger when it commits."""
-
-    def __init__(self, db: sqlite3.Connection) -> None:
-        self.db = db
-        self._tally: Counter[tuple[str, int, str]] = Counter()
-
-    def count(self, pixel: str, at_ms: int, outcome: str, n: int = 1) -> None:
-        self._tally[pixel, at_ms // HOUR_MS, outcome] += n
-
-    def commit(self) -> None:
-        self.db.executemany(SQL["count"], [(*key, n) for key, n in self._tally.items()])
-        self.db.execute("COMMIT")
 
 
 def put(
@@ -83,10 +54,8 @@ def put(
 def _put(e: Entry, now_ms: int, merge: Merge | None, work: Work) -> Outcome:
     # Were the key gone before the job, a late copy would double the event.
     remembered_ms = max(now_ms + DEDUP_MS, e.deadline_ms + HOUR_MS)
-    seen = (e.key, remembered_ms, now_ms, e.suppress)
-    new = work.db.execute(SQL["put_seen"], seen).rowcount == 1
     work.count(e.pixel, now_ms, ACCEPTED)
-    if not new:
+    if not work.remember(e.key, remembered_ms, now_ms, suppress=e.suppress):
         outcome = _put_copy(e, now_ms, merge, work)
     elif e.suppress:
         outcome = Outcome.SUPPRESSED
@@ -96,8 +65,8 @@ def _put(e: Entry, now_ms: int, merge: Merge | None, work: Work) -> Outcome:
     ref = _log(work, e.pixel, e.note, now_ms, outcome)
     if outcome in WAITING:
         side = e.side if outcome is Outcome.HELD else ""
-        job = (ref, e.pixel, e.due_ms, now_ms, e.deadline_ms, e.key, e.body, side)
-        work.db.execute(SQL["put_job"], job)
+        row = (ref, e.pixel, e.due_ms, now_ms, e.deadline_ms, e.key, e.body, side)
+        work.add("put_job", *row)
     else:
         work.count(e.pixel, now_ms, outcome.value)
     return outcome
@@ -105,15 +74,17 @@ def _put(e: Entry, now_ms: int, merge: Merge | None, work: Work) -> Outcome:
 
 def _put_copy(e: Entry, now_ms: int, merge: Merge | None, work: Work) -> Outcome:
     """What becomes of a copy of a known event, and with it of the one that is held."""
-    db = work.db
-    if db.execute(SQL["put_suppressed"], (e.key,)).fetchone() == (1,):
+    if work.suppresses(e.key):
         return Outcome.SUPPRESSED
-    held = db.execute(SQL["held"], (e.key, now_ms)).fetchone() if e.side or e.suppress else None
+    if not (e.side or e.suppress):
+        return Outcome.DUPLICATE
+    db = work.db
+    held = db.execute(SQL["held"], (e.key, now_ms)).fetchone()
     if held is None:
         return Outcome.DUPLICATE
     ref, side, at_ms, due_ms, deadline_ms, body, note = held
     if e.suppress:
-        db.execute(SQL["put_suppress"], (e.key,))
+        work.suppress(e.key)
         db.execute(SQL["held_remove"], (ref,))
         db.execute(SQL["settle_log"], (Outcome.SUPPRESSED.value, now_ms, 0, "", ref))
         work.count(e.pixel, at_ms, Outcome.SUPPRESSED.value)
@@ -133,11 +104,13 @@ def _put_copy(e: Entry, now_ms: int, merge: Merge | None, work: Work) -> Outcome
 
 def _log(
     work: Work, pixel: str, note: Note, now_ms: int, outcome: Outcome, reason: str = ""
-) -> int | None:
+) -> int:
     names = (note.event_name, note.event_id, note.source)
     settled_ms = 0 if outcome in WAITING else now_ms
+    ref = work.new_ref()
     line = (now_ms, pixel, *names, outcome.value, settled_ms, reason, msgspec.json.encode(note))
-    return work.db.execute(SQL["put_log"], line).lastrowid
+    work.add("put_log", ref, *line)
+    return ref
 
 
 def _release(now_ms: int, work: Work) -> None:
@@ -170,12 +143,34 @@ def claim(
                 doubt_ms=doubt_ms,
             )
         )
-    work.db.executemany(SQL["claim_lease"], [(lease_ms, d.ref) for d in deliveries])
+    refs = msgspec.json.encode([d.ref for d in deliveries]).decode()
+    work.db.execute(SQL["claim_lease"], (lease_ms, refs))
     return deliveries
 
 
 def settle(settlements: Sequence[Settlement], now_ms: int, work: Work) -> int:
-    return sum(_settle(s, now_ms, work) for s in settlements)
+    delivered = {s.delivery.ref: s for s in settlements if s.outcome is Outcome.DELIVERED}
+    others = [s for s in settlements if s.outcome is not Outcome.DELIVERED]
+    return _settle_delivered(delivered, now_ms, work) + sum(
+        _settle(s, now_ms, work) for s in others
+    )
+
+
+def _settle_delivered(delivered: Mapping[int, Settlement], now_ms: int, work: Work) -> int:
+    """The usual end, of a thousand at once: whoever holds the lease by now, Meta has it."""
+    if not delivered:
+        return 0
+    refs = msgspec.json.encode(list(delivered)).decode()
+    (found,) = work.db.execute(SQL["settle_found"], (refs,)).fetchone()
+    ours = [delivered[ref] for ref in msgspec.json.decode(found, type=list[int])]
+    work.db.execute(SQL["settle_delivered"], (refs,))
+    for s in ours:
+        d = s.delivery
+        work.count(d.pixel, d.accepted_ms, Outcome.DELIVERED)
+    lines = [(s.delivery.ref, s.delivery.attempt, s.reason) for s in ours]
+    fate = (Outcome.DELIVERED.value, now_ms, msgspec.json.encode(lines).decode())
+    work.db.execute(SQL["settle_log_many"], fate)
+    return len(ours)
 
 
 def _settle(s: Settlement, now_ms: int, work: Work) -> bool:
@@ -187,13 +182,9 @@ def _settle(s: Settlement, now_ms: int, work: Work) -> bool:
         if ours := db.execute(SQL["settle_retry"], again).rowcount == 1:
             db.execute(SQL["settle_log"], (Outcome.PENDING.value, 0, tries, s.reason, d.ref))
         return ours
-    if s.outcome is Outcome.DELIVERED:
-        ours = db.execute(SQL["settle_delivered"], (d.ref,)).rowcount == 1
-    else:
-        if s.outcome is Outcome.DEAD:
-            db.execute(SQL["settle_dead"], (now_ms, s.reason, *lease))
-        ours = db.execute(SQL["settle_leased"], lease).rowcount == 1
-    if ours:
+    if s.outcome is Outcome.DEAD:
+        db.execute(SQL["settle_dead"], (now_ms, s.reason, *lease))
+    if ours := db.execute(SQL["settle_leased"], lease).rowcount == 1:
         work.count(d.pixel, d.accepted_ms, s.outcome.value)
         fate = (s.outcome.value, now_ms, d.attempt, s.reason, d.ref)
         db.execute(SQL["settle_log"], fate)

@@ -22,7 +22,7 @@ from disk import full_disk
 import gateway
 from gateway.errors import StoreError, StoreFull, StoreLocked, StoreUnwritable
 from gateway.outcome import Outcome
-from gateway.stores import DEDUP_MS, HOUR_MS, TALLY_MS, sqlite, sqlite_operations
+from gateway.stores import DEDUP_MS, HOUR_MS, TALLY_MS, sqlite, sqlite_operations, sqlite_work
 from gateway.stores.sqlite import SqliteReader, SqliteStore, banner_of
 
 from . import DAY_MS, NOW, accounts, claim, claim_one, entry, join, kill, settle
@@ -502,11 +502,13 @@ async def test_nothing_acknowledged_is_lost_when_the_process_is_killed(path: Pat
 
 
 def test_every_statement_is_described_and_used() -> None:
-    text = Path(sqlite_operations.__file__).with_name("sqlite.sql").read_text()
+    text = Path(sqlite_work.__file__).with_name("sqlite.sql").read_text()
     assert re.findall(r"^-- name: (.*)\n(?!-- [A-Z])", text, re.M) == []
-    code = "".join(Path(str(m.__file__)).read_text() for m in (sqlite, sqlite_operations))
-    used = re.findall(r'SQL\["(\w+)"\]', code) + list(sqlite.UPGRADES.values())
-    assert set(used) == set(sqlite_operations.SQL)
+    code = "".join(
+        Path(str(m.__file__)).read_text() for m in (sqlite, sqlite_operations, sqlite_work)
+    )
+    used = re.findall(r'(?:SQL\[|\badd\()"(\w+)"', code) + list(sqlite.UPGRADES.values())
+    assert set(used) == set(sqlite_work.SQL)
 
 
 @pytest.mark.parametrize(
@@ -521,7 +523,7 @@ def test_every_statement_is_described_and_used() -> None:
 async def test_a_frequent_statement_reads_its_index_and_does_not_sort(
     store: SqliteStore, name: str, values: tuple[object, ...], index: str
 ) -> None:
-    query = f"EXPLAIN QUERY PLAN {sqlite_operations.SQL[name]}"
+    query = f"EXPLAIN QUERY PLAN {sqlite_work.SQL[name]}"
     plan = await store._writer.read(lambda db: [row[3] for row in db.execute(query, values)])
     assert any(index in step for step in plan), plan
     assert not any("TEMP B-TREE" in step for step in plan), plan
