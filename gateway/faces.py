@@ -1,6 +1,8 @@
 """The two faces of the process: their sockets, and the HTTP servers behind the guard."""
 
+import asyncio
 import contextlib
+import logging
 import resource
 import socket
 from collections.abc import Iterable, Iterator
@@ -17,12 +19,18 @@ from gateway.web.door import Door, Limits
 
 BACKLOG = 2048
 """connections that may wait to be taken, as many as uvicorn allows"""
+ACCEPTED = 16
+"""connections taken in one turn of the loop"""
+PAUSE_S = 1.0
+"""after the system had no descriptor for one more"""
 OPERATOR_CONNECTIONS = 64
 FILES = OPERATOR_CONNECTIONS + 128
 """descriptors for everything but the connections of visitors"""
 GRACE_S = 4
 """how long requests that are under way may take once the process is told to stop: a little longer than the guard gives
 them to arrive"""
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,12 +84,61 @@ def _url_of(listening: socket.socket) -> str:
 
 
 class Server(uvicorn.Server):
-    """Leaves the signals to us: two servers share one process."""
+    """Leaves the signals to us, as two servers share one process, and takes connections by itself."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self._taking: set[asyncio.Task[None]] = set()
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
         """Nothing is captured."""
         yield
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Listen."""
+        await super().startup(sockets=[])
+        for face in sockets or []:
+            face.setblocking(False)
+            asyncio.get_running_loop().add_reader(face, self._accept, face)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Listen no more, and finish what is under way."""
+        for face in sockets or []:
+            asyncio.get_running_loop().remove_reader(face)
+        await super().shutdown(sockets)
+
+    def _accept(self, face: socket.socket) -> None:
+        """Take everybody who waits, up to a number. uvloop takes one each turn, and under load a turn is long."""
+        loop = asyncio.get_running_loop()
+        for _ in range(ACCEPTED):
+            try:
+                wire, _ = face.accept()
+            except (BlockingIOError, ConnectionAbortedError):
+                return
+            except OSError as error:
+                # No descriptors, or no memory. The connection stays in the queue and would be offered again at once.
+                logger.error("no connection can be taken (%s)", error.strerror)
+                loop.remove_reader(face)
+                loop.call_later(PAUSE_S, self._resume, face)
+                return
+            wire.setblocking(False)
+            task = loop.create_task(self._take(wire))
+            self._taking.add(task)
+            task.add_done_callback(self._taking.discard)
+
+    async def _take(self, wire: socket.socket) -> None:
+        with contextlib.suppress(OSError):  # whoever it was is gone again
+            await asyncio.get_running_loop().connect_accepted_socket(self._protocol, wire)
+
+    def _protocol(self) -> asyncio.Protocol:
+        return self.config.http_protocol_class(  # type: ignore[call-arg]
+            config=self.config, server_state=self.server_state, app_state=self.lifespan.state
+        )
+
+    def _resume(self, face: socket.socket) -> None:
+        if not self.should_exit:
+            asyncio.get_running_loop().add_reader(face, self._accept, face)
 
 
 def http_server(application: Starlette, door: Door, trusted: tuple[str, ...] = ()) -> Server:

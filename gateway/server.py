@@ -120,6 +120,7 @@ async def _run(
         Callers(settings.trusted_proxies),
         vital=overload.looks_vital,
         resting=backlog.hits,
+        stored=backlog.load,
     )
     back = Door(Limits(connections=OPERATOR_CONNECTIONS), Callers())
     agents = Agents()

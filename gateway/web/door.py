@@ -1,11 +1,13 @@
 """What the connections of one listener share: their limits, how many there are, and how much work they make."""
 
-from collections import Counter
+import asyncio
+from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
 from gateway.admission import Callers
+from gateway.overload import Load
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,6 +40,8 @@ class Limits:
     """requests that are worked on, some 30 ms; one more is 503 at a tenth of its cost"""
     working_vital: int = 256
     """the same for those that are turned away last"""
+    together: int = 8
+    """requests begun in one turn of the loop, some 2 ms: whoever is turned away or connects meanwhile waits so long"""
 
 
 class Connection(Protocol):
@@ -58,15 +62,18 @@ class Door:
         *,
         vital: Callable[[bytes, bytes], bool] = lambda _path, _body: False,
         resting: Callable[[], int] = lambda: 0,
+        stored: Callable[[], Load] = lambda: Load.CALM,
     ) -> None:
         """`vital`: whether the path and body of a request are of the kind that is turned away last.
 
         `resting`: how many of the requests being answered wait for a disk, which costs no work.
+        `stored`: how much the store has to do.
         """
         self.limits = limits
         self.callers = callers
         self._vital = vital
         self._resting = resting
+        self._stored = stored
         self.open: set[Connection] = set()
         self.idle: dict[Connection, None] = {}
         """between requests, the longest first"""
@@ -76,17 +83,46 @@ class Door:
         """requests that are complete and not yet answered"""
         self.turned_away = 0
         """requests and connections ever"""
+        self._begin_more = limits.together
+        self._to_begin: deque[Callable[[], None]] = deque()
+        self._turning = False
 
     def load(self) -> float:
         """The share of the work it may have that there is; 1 and more: too much."""
         return (self.working - self._resting()) / self.limits.working
 
+    def is_busy(self) -> bool:
+        """Whether not everybody is let in."""
+        return self.load() >= 1 or self._stored() > Load.CALM
+
     def lets_in(self, path: bytes, body: bytes) -> bool:
         """Whether a request is worked on, or turned away unread."""
-        work = self.working - self._resting()
-        if work < self.limits.working:
+        work, stored = self.working - self._resting(), self._stored()
+        if work < self.limits.working and stored is Load.CALM:
             return True
-        return work < self.limits.working_vital and self._vital(path, body)
+        if work >= self.limits.working_vital or stored is Load.FULL:
+            return False
+        return self._vital(path, body)
+
+    def begin(self, work: Callable[[], None]) -> None:
+        """Do this now, or after what came before it: only a few in each turn of the loop."""
+        if self._begin_more:
+            self._begin_more -= 1
+            work()
+        else:
+            self._to_begin.append(work)
+        if not self._turning:
+            self._turning = True
+            asyncio.get_running_loop().call_soon(self._turn)
+
+    def _turn(self) -> None:
+        begun = min(len(self._to_begin), self.limits.together)
+        self._begin_more = self.limits.together - begun
+        for _ in range(begun):
+            self._to_begin.popleft()()
+        self._turning = bool(self._to_begin)
+        if self._turning:
+            asyncio.get_running_loop().call_soon(self._turn)
 
     def has_room(self) -> bool:
         """Whether one more connection fits, if need be instead of the one that is idle for longest."""

@@ -9,6 +9,7 @@ knows where the next request begins.
 import asyncio
 import itertools
 from enum import Enum
+from functools import partial
 from http import HTTPStatus
 from typing import ClassVar
 
@@ -174,7 +175,7 @@ class Guard(HttpToolsProtocol):
         super().on_body(body)
         if self._undecided is not None and len(self.cycle.body) > UNDECIDED_BYTES:
             (cycle, app), self._undecided = self._undecided, None
-            super()._start_asgi_task(cycle, app)
+            self._begin(cycle, app)
 
     def on_message_complete(self) -> None:
         super().on_message_complete()
@@ -233,17 +234,20 @@ class Guard(HttpToolsProtocol):
     # --- too much to do ----------------------------------------------------------------------
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
-        if self.door.load() < 1 or self.expect_100_continue:
-            super()._start_asgi_task(cycle, app)
+        if self.expect_100_continue or not self.door.is_busy():
+            self._begin(cycle, app)
         elif cycle.more_body:
             self._undecided = (cycle, app)
         else:
             self._start_or_turn_away(cycle, app)
 
+    def _begin(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
+        self.door.begin(partial(super()._start_asgi_task, cycle, app))
+
     def _start_or_turn_away(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
         """Work on a complete request, or answer 503 without a task, a framework or its body parsed."""
         if self.door.lets_in(cycle.scope["raw_path"], bytes(cycle.body)):
-            super()._start_asgi_task(cycle, app)
+            self._begin(cycle, app)
             return
         _TURNED_AWAY.inc()
         self.door.turned_away += 1
