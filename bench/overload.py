@@ -28,7 +28,7 @@ CHROME = "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, l
 PURCHASES = 10
 """one hit in so many is a purchase"""
 CONNECTIONS = 1500
-WAITING = 400
+WAITING = 100
 
 
 @dataclass(slots=True)

@@ -39,6 +39,8 @@ T = TypeVar("T")
 
 MAX_BYTES = 10_000_000_000
 """of the file: at a kilobyte an event, some millions that wait while Meta cannot be reached"""
+ANSWERED = 32
+"""calls answered in one turn of the loop: whoever was waiting goes on in it, and everybody else waits"""
 VERSION = 2
 UPGRADES = {0: "create", 1: "hold"}
 """From each older version the statement that leads to the next one."""
@@ -361,12 +363,18 @@ class _Writer:
             for call in calls:
                 if not call.writes:
                     self._look(call)
-            self._loop.call_soon_threadsafe(_answer, calls)
+            self._loop.call_soon_threadsafe(self._answer, calls)
         # On a full disk the WAL stays, and the next start reads it.
         with contextlib.suppress(sqlite3.Error):
             self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         self._db.close()
         os.close(self._lock)
+
+    def _answer(self, calls: Sequence[_Call]) -> None:
+        for call in calls[:ANSWERED]:
+            call.answer()
+        if len(calls) > ANSWERED:
+            self._loop.call_soon(self._answer, calls[ANSWERED:])
 
     def _commit(self, calls: Sequence[_Call]) -> None:
         """Run calls in one transaction. If SQLite refuses, nothing of any of them was stored."""
@@ -418,8 +426,3 @@ def _turn_away(calls: Sequence[_Call], why: str) -> list[_Call]:
         if call.grows:
             call.fail(StoreFull(why))
     return [call for call in calls if not call.grows]
-
-
-def _answer(calls: Sequence[_Call]) -> None:
-    for call in calls:
-        call.answer()
