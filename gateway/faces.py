@@ -19,7 +19,7 @@ from gateway.web.door import Door, Limits
 
 BACKLOG = 2048
 """connections that may wait to be taken, as many as uvicorn allows"""
-ACCEPTED = 16
+ACCEPTED = 64
 """connections taken in one turn of the loop"""
 PAUSE_S = 1.0
 """after the system had no descriptor for one more"""

@@ -57,9 +57,9 @@ LOCK_WAIT_S = 30.0
 SWITCH_S = 0.0002
 """how long the loop may keep the store's thread waiting for the interpreter, at each of its statements. Measured at five
 times the load: 55 to 75 % of what it can take is stored, with Python's 5 ms 50 %"""
-GARBAGE = 20_000
-"""objects between two looks for cycles, which hits leave few of. Measured, with Python's 700 a tenth of the time went
-there"""
+GARBAGE = (20_000, 20, 50)
+"""how many new objects call for a look for cycles, of which hits leave few, and how many of such looks for a thorough one,
+which takes 20 ms with 1,500 connections. Measured, with Python's 700 a tenth of the time went there"""
 BURST_S = 10
 """how many seconds' worth of hits an address may send at once"""
 GUESSES_A_MINUTE = 10
@@ -117,7 +117,7 @@ async def _run(
     deliver: bool,
 ) -> None:
     sys.setswitchinterval(SWITCH_S)
-    gc.set_threshold(GARBAGE)
+    gc.set_threshold(*GARBAGE)
     stopping = asyncio.Event()
     backlog = Backlog(time.monotonic)
     front = Door(
