@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from ipaddress import ip_address, ip_network
 
 from gateway import cookies, urls
@@ -116,6 +117,7 @@ _AUTOMATED = re.compile(
 )
 
 
+@lru_cache(maxsize=4096)
 def looks_automated(agent: str) -> bool:
     """Whether a user agent says by itself that no person is behind it."""
     return not agent.strip() or _AUTOMATED.search(agent[:AGENT_MAX]) is not None
