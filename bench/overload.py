@@ -101,8 +101,8 @@ class Client(asyncio.Protocol):
         self.transport = transport
         self.free.append(self)
 
-    def ask(self, name: str, request: bytes) -> None:
-        self.name, self.begun = name, time.perf_counter()
+    def ask(self, name: str, request: bytes, begun: float | None = None) -> None:
+        self.name, self.begun = name, begun or time.perf_counter()
         self.tally.sent += 1
         self.transport.write(request)
 
@@ -188,6 +188,44 @@ async def offered(target: Gateway, per_second: float, seconds: float) -> Tally:
         return tally
 
 
+async def strangers(target: Gateway, per_second: float, seconds: float) -> Tally:
+    """The same when every hit comes on a connection of its own, as from a front server that keeps none."""
+    tally = Tally()
+    under_way: set[asyncio.Task[None]] = set()
+
+    async def one(place: int) -> None:
+        done: list[Client] = []
+        begun = time.perf_counter()
+        name, request = hit(target.slug)
+        request = request.replace(b"Accept: ", b"Connection: close\r\nAccept: ", 1)
+        # One address alone would run out of ports.
+        transport, client = await asyncio.get_running_loop().create_connection(
+            lambda: Client(done, tally),
+            "127.0.0.1",
+            target.port,
+            local_addr=(f"127.0.0.{2 + place % 200}", 0),
+        )
+        client.ask(name, request, begun)
+        while not done and not transport.is_closing():
+            await asyncio.sleep(0.01)
+
+    begun, due = time.perf_counter(), 0
+    while (now := time.perf_counter() - begun) < seconds:
+        while due < now * per_second:
+            due += 1
+            if len(under_way) < CONNECTIONS:
+                task = asyncio.create_task(one(due))
+                under_way.add(task)
+                task.add_done_callback(under_way.discard)
+            else:
+                tally.late += 1
+        await asyncio.sleep(0.001)
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(5):
+            await asyncio.gather(*under_way)
+    return tally
+
+
 def quantiles(times: Sequence[float]) -> str:
     """p50 and p99 in milliseconds."""
     if len(times) < 2:
@@ -197,7 +235,7 @@ def quantiles(times: Sequence[float]) -> str:
 
 
 async def overload(target: Gateway, seconds: float) -> None:
-    """Goodput at one, two and five times what it can do."""
+    """Goodput at one, two and five times what it can do, and with a new connection for each hit."""
     capacity, per_cpu = await closed(target, WAITING, seconds)
     print(
         f"\ncapacity: {capacity:.0f} hits/s with {WAITING} connections that wait for their answers, "
@@ -206,9 +244,9 @@ async def overload(target: Gateway, seconds: float) -> None:
     print(
         "offered    sent/s  204/s  goodput  by cpu   503/s  204 p50 p99 ms   503 p50 p99 ms  purchases views  late"
     )
-    for times in (1, 2, 5):
+    for times, way in ((1, offered), (2, offered), (5, offered), (1.5, strangers)):
         cpu = target.cpu_s()
-        tally = await offered(target, times * capacity, seconds)
+        tally = await way(target, times * capacity, seconds)
         cpu = target.cpu_s() - cpu
         good, away = tally.of(204), tally.of(503)
         kept = []
@@ -216,7 +254,7 @@ async def overload(target: Gateway, seconds: float) -> None:
             stored, refused = len(tally.of(204, name)), len(tally.of(503, name))
             kept.append(f"{100 * stored / max(stored + refused, 1):6.0f} %")
         print(
-            f"   {times}x   {tally.sent / seconds:8.0f} {len(good) / seconds:6.0f} "
+            f" {times:3}x {'new' if way is strangers else '   '} {tally.sent / seconds:6.0f} {len(good) / seconds:6.0f} "
             f"{100 * len(good) / seconds / capacity:6.0f} % {100 * len(good) / cpu / per_cpu:6.0f} % {len(away) / seconds:7.0f}  {quantiles(good)}  "
             f"{quantiles(away)}  {kept[0]} {kept[1]}  {tally.late}"
         )
