@@ -7,6 +7,7 @@ import random
 import re
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 import pytest
 import uvicorn
@@ -15,6 +16,7 @@ from uvicorn._types import ASGIReceiveCallable, ASGISendCallable, Scope
 from uvicorn.server import ServerState
 
 from gateway.admission import Callers
+from gateway.overload import Load, looks_vital
 from gateway.web.door import Door, Limits
 from gateway.web.guard import protocol
 
@@ -583,6 +585,56 @@ async def test_what_matters_least_is_turned_away_first_and_the_connection_goes_o
         await fourth.say(PAGE)
         assert (await fourth.answer()).endswith(b"\r\n\r\nabc")
         assert len(listener.seen) == 3
+
+
+async def test_what_is_turned_away_unread_leaves_the_connection_as_a_parsed_request_would() -> None:
+    last = PAGE.replace(HOST, HOST + b"Connection: close\r\n")
+    async with listening(replace(LIMITS, working=1, working_vital=1)) as listener:
+        listener.held.clear()
+        busy, silent, kept, closed = [await listener.wire("203.0.113.7") for _ in range(4)]
+        await busy.say(PAGE)
+        while listener.door.load() < 1:
+            await asyncio.sleep(0)
+        for wire in (kept, kept, silent):
+            await wire.say(PAGE)
+            assert (await wire.answer()).startswith(b"HTTP/1.1 503 ")
+        await closed.say(last)
+        assert b"Connection: close" in await closed.rest()
+        assert len(listener.door.idle) == 2
+        assert not listener.door.unfinished
+        listener.held.set()
+        await busy.answer()
+        await kept.say(PAGE)
+        assert (await kept.answer()).endswith(b"\r\n\r\nabc")
+        answer, took = await within(60, silent)
+    assert answer == b""
+    assert 14.9 < took < 25
+
+
+async def test_a_few_requests_begin_in_a_turn_and_all_in_the_order_they_came() -> None:
+    begun: list[int] = []
+    door = Door(replace(LIMITS, together=3), Callers())
+    seen = []
+    for number in range(10):
+        door.begin(partial(begun.append, number))
+    while len(begun) < 10:
+        seen.append(len(begun))
+        await asyncio.sleep(0)
+    assert begun == list(range(10))
+    assert seen == [3, 6, 9]
+
+
+@pytest.mark.parametrize(
+    ("stored", "page", "vital"),
+    [(Load.CALM, True, True), (Load.HIGH, False, True), (Load.FULL, False, False)],
+)
+def test_who_is_let_in_depends_on_what_the_store_has_to_do(
+    stored: Load, page: bool, vital: bool
+) -> None:
+    door = Door(LIMITS, Callers(), vital=looks_vital, stored=lambda: stored)
+    assert door.lets_in(b"/k3vq8w2/h", b'{"name":"PageView"}') == page
+    assert door.lets_in(b"/k3vq8w2/h", b'{"name":"Purchase"}') == vital
+    assert door.is_busy() == (not page)
 
 
 async def test_pipelined_requests_are_answered_in_turn_also_where_some_are_turned_away() -> None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 _FIRST = re.compile(rb"(?:GET|POST) (/[!-~]*) HTTP/1\.1\r\n")
 _LENGTH = re.compile(rb"\ncontent-length:[ \t]*(\d{1,9})[ \t]*\r")
 _NOT_PLAIN = re.compile(rb"\n(?:transfer-encoding|expect|upgrade)\b")
-_LAST = re.compile(rb"\nconnection:[ \t]*close[ \t]*\r")
+_LAST = re.compile(rb"\nconnection:[^\r]*\bclose\b")
 
 
 @dataclass(frozen=True, slots=True)

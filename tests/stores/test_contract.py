@@ -314,6 +314,31 @@ async def test_copies_in_one_put_are_taken_in_their_order(store: Store) -> None:
     assert await accounts(store) == {"1": {"accepted": 5, "merged": 1, "suppressed": 4}}
 
 
+@pytest.mark.parametrize("number", [1, 127, 128, 129, 300])
+async def test_however_many_there_are_each_is_kept_once_and_settled_once(
+    store: Store, number: int
+) -> None:
+    entries = [entry(f"{n:03}") for n in range(number)]
+    before = [entry("000"), entry("before")]
+    await store.put(before, [], NOW)
+    answers = await store.put([*entries, *entries], [], NOW)
+    new = [Outcome.DUPLICATE] + [Outcome.PENDING] * (number - 1)
+    assert answers == new + [Outcome.DUPLICATE] * number
+    deliveries = await claim(store)
+    names = ["000", "before", *(f"{n:03}" for n in range(1, number))]
+    assert [d.body.decode() for d in deliveries] == names
+    delivered = [Settlement(delivery=d, outcome=Outcome.DELIVERED) for d in deliveries]
+    gone = replace(deliveries[0], ref=deliveries[-1].ref + 1000)
+    delivered += [replace(delivered[0], reason="again"), replace(delivered[0], delivery=gone)]
+    assert await store.settle(delivered, NOW) == len(names)
+    assert await store.settle(delivered, NOW) == 0
+    account = {"accepted": 2 * number + 2, "delivered": number + 1, "duplicate": number + 1}
+    assert await accounts(store) == {"1": account}
+    events = [e for e in await store.events(limit=1000) if e.outcome is not Outcome.DUPLICATE]
+    assert [e.note.event_id for e in events] == names
+    assert {(e.outcome, e.attempts) for e in events} == {(Outcome.DELIVERED, 1)}
+
+
 async def test_what_is_on_its_way_cannot_be_suppressed(store: Store) -> None:
     await store.put([HELD], [], NOW, join)
     assert await store.put([SUPPRESS], [], NOW + 10, join) == [Outcome.DUPLICATE]
