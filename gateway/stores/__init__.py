@@ -8,8 +8,9 @@ A store knows keys and bytes, never events. What it promises:
   recognises its key. A hold ends at its `due`, or when a merge says that nothing is missing any more.
 - A key is remembered until an hour after its event's deadline, and at least `DEDUP_MS`; the same key again
   within that time is a duplicate. (If the key could expire before its job, a late copy would double it.)
-- `claim` leases, oldest due first; a lease that runs out is simply due again. A ref is never used twice,
-  so that a settlement that arrives late cannot touch somebody else's event.
+- `claim` leases, oldest due first, or the newest first of those that were never tried; a lease that runs out is
+  simply due again. A ref is never used twice, so that a settlement that arrives late cannot touch somebody else's
+  event.
 - `settle` is idempotent; a retry or a death counts only under the lease it was claimed with.
 - Every change of an event's state moves the tally of the hour it was accepted in, in the same transaction,
   so that accepted = delivered + merged + dropped + dead + pending at every moment, per pixel and hour.
@@ -36,6 +37,9 @@ DEAD_LETTERS = 100_000
 SWEPT = 2000
 """of each kind, what one step of a sweep looks at"""
 TALLY_MS = 90 * 24 * HOUR_MS
+
+NEWEST = 5000
+"""of the events that are due, how many of the last a claim of the newest looks at"""
 
 
 def steps(put: int) -> int:
@@ -225,11 +229,21 @@ class Outbox(Protocol):
         ...
 
     async def claim(
-        self, pixel: str, *, now_ms: int, lease_ms: int, limit: int, max_bytes: int
+        self,
+        pixel: str,
+        *,
+        now_ms: int,
+        lease_ms: int,
+        limit: int,
+        max_bytes: int,
+        newest: bool = False,
     ) -> list[Delivery]:
         """Lease up to `limit` due events of one pixel, oldest due first, until `lease_ms`.
 
-        The bodies together stay within `max_bytes`, but a single event always fits.
+        The bodies together stay within `max_bytes`, but a single event always fits. `newest`: the other
+        way round, and only events of which no attempt counts, among the NEWEST last due. A retry that has
+        just come due is due last as well, but not new; what was never tried is due since it was accepted,
+        or since the end of its hold.
         """
         ...
 

@@ -23,6 +23,7 @@ from gateway.stores import (
     HOUR_MS,
     LOG_LINES,
     LOG_MS,
+    NEWEST,
     TALLY_MS,
     DeadLetter,
     Delivery,
@@ -133,10 +134,18 @@ class RedisStore:
         return [next(answers[entry.pixel]) for entry in entries]
 
     async def claim(
-        self, pixel: str, *, now_ms: int, lease_ms: int, limit: int, max_bytes: int
+        self,
+        pixel: str,
+        *,
+        now_ms: int,
+        lease_ms: int,
+        limit: int,
+        max_bytes: int,
+        newest: bool = False,
     ) -> list[Delivery]:
         number = await self._number(pixel)
-        args = [str(n) for n in (now_ms, lease_ms, limit, max_bytes)]
+        looked_at = NEWEST if newest else ""
+        args = [str(value) for value in (now_ms, lease_ms, limit, max_bytes, looked_at)]
         answer = await self._run(self._scripts.claim, pixel, args)
         flat = iter(cast(list[bytes], answer))
         return [

@@ -85,10 +85,17 @@ class SqliteStore:
         return await self._writer.write(work, grows=True, keys=[entry.key for entry in entries])
 
     async def claim(
-        self, pixel: str, *, now_ms: int, lease_ms: int, limit: int, max_bytes: int
+        self,
+        pixel: str,
+        *,
+        now_ms: int,
+        lease_ms: int,
+        limit: int,
+        max_bytes: int,
+        newest: bool = False,
     ) -> list[Delivery]:
         return await self._writer.write(
-            partial(operations.claim, pixel, now_ms, lease_ms, limit, max_bytes)
+            partial(operations.claim, pixel, now_ms, lease_ms, limit, max_bytes, newest)
         )
 
     async def settle(self, settlements: Sequence[Settlement], now_ms: int) -> int:

@@ -143,6 +143,11 @@ ON CONFLICT (pixel, hour, outcome) DO UPDATE SET n = n + excluded.n;
 SELECT id, tries + 1, at, deadline, doubt, body FROM job
 WHERE pixel = ? AND due <= ? ORDER BY due, id LIMIT ?;
 
+-- name: claim_newest
+-- The same from the other end, the newest first; whoever asks passes over those that were tried.
+SELECT id, tries + 1, at, deadline, doubt, body FROM job
+WHERE pixel = ? AND due <= ? ORDER BY due DESC, id DESC LIMIT ?;
+
 -- name: claim_lease
 -- Lease the jobs in a JSON list until ?1 and count the attempts before they are made.
 UPDATE job SET due = ?1, tries = tries + 1 WHERE id IN (SELECT value FROM json_each(?2));

@@ -17,6 +17,7 @@ from gateway.stores import (
     HOUR_MS,
     LOG_LINES,
     LOG_MS,
+    NEWEST,
     TALLY_MS,
     DeadLetter,
     Delivery,
@@ -120,16 +121,25 @@ def _release(now_ms: int, work: Work) -> None:
 
 
 def claim(
-    pixel: str, now_ms: int, lease_ms: int, limit: int, max_bytes: int, work: Work
+    pixel: str,
+    now_ms: int,
+    lease_ms: int,
+    limit: int,
+    max_bytes: int,
+    newest: bool,
+    work: Work,
 ) -> list[Delivery]:
     _release(now_ms, work)
     deliveries: list[Delivery] = []
     size = 0
+    query, rows = (SQL["claim_newest"], NEWEST) if newest else (SQL["claim_due"], limit)
     for ref, attempt, at_ms, deadline_ms, doubt_ms, body in work.db.execute(
-        SQL["claim_due"], (pixel, now_ms, limit)
+        query, (pixel, now_ms, rows)
     ):
+        if newest and attempt > 1:
+            continue
         size += len(body) + 1  # and the comma that joins it to the next
-        if deliveries and size > max_bytes:
+        if len(deliveries) == limit or (deliveries and size > max_bytes):
             break
         deliveries.append(
             Delivery(

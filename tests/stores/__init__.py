@@ -72,9 +72,15 @@ async def claim(
     pixel: str = "1",
     limit: int = 1000,
     max_bytes: int = 1_000_000,
+    newest: bool = False,
 ) -> list[Delivery]:
     return await store.claim(
-        pixel, now_ms=now_ms, lease_ms=now_ms + LEASE_MS, limit=limit, max_bytes=max_bytes
+        pixel,
+        now_ms=now_ms,
+        lease_ms=now_ms + LEASE_MS,
+        limit=limit,
+        max_bytes=max_bytes,
+        newest=newest,
     )
 
 

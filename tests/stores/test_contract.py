@@ -15,6 +15,7 @@ from gateway.stores import (
     DEDUP_MS,
     HOUR_MS,
     LOG_MS,
+    NEWEST,
     TALLY_MS,
     Delivery,
     Drop,
@@ -371,6 +372,52 @@ async def test_a_claim_leases_the_oldest_due_of_its_pixel(store: Store) -> None:
     assert taken == [b"first", b"second", b"third"]
     assert [d.body for d in await claim(store, NOW + 2)] == [b"late"]
     assert [d.body for d in await claim(store, NOW + 2, pixel="2")] == [b"other"]
+
+
+async def test_a_claim_of_the_newest_begins_at_the_other_end(store: Store) -> None:
+    held = entry("held", due_ms=NOW - 1, side="browser")
+    await store.put([entry("old", due_ms=NOW - 5), held], [], NOW - 9, join)
+    entries = [entry("first"), entry("second"), entry("other", pixel="2")]
+    await store.put([*entries, entry("not yet", due_ms=NOW + 1)], [], NOW)
+    taken = [d.body for d in await claim(store, limit=3, newest=True)]
+    assert taken == [b"second", b"first", b"held"]
+    assert [d.body for d in await claim(store, newest=True)] == [b"old"]
+    assert await claim(store, newest=True) == []
+    assert await store.put([replace(held, side="backend")], [], NOW, join) == [Outcome.DUPLICATE]
+
+
+async def test_a_claim_of_the_newest_takes_nothing_that_was_tried(store: Store) -> None:
+    await store.put([entry(name) for name in ("retried", "given back", "lost")], [], NOW - DAY_MS)
+    retried, given_back, _ = await claim(store, NOW)
+    await settle(store, retried, Outcome.PENDING, due_ms=NOW + LEASE_MS)
+    await settle(store, given_back, Outcome.PENDING, due_ms=NOW - DAY_MS, count=False)
+    await store.put([entry("fresh", due_ms=NOW + 1)], [], NOW + 1)
+    later = NOW + LEASE_MS
+    assert [d.body for d in await claim(store, later, newest=True)] == [b"fresh", b"given back"]
+    assert [(d.body, d.attempt) for d in await claim(store, later)] == [
+        (b"retried", 2),
+        (b"lost", 2),
+    ]
+
+
+@pytest.mark.parametrize(("max_bytes", "taken"), [(0, 1), (10, 1), (21, 1), (22, 2), (99, 3)])
+async def test_the_newest_stay_within_max_bytes(store: Store, max_bytes: int, taken: int) -> None:
+    await store.put([entry(name, body=b"0123456789") for name in "abc"], [], NOW)
+    assert len(await claim(store, max_bytes=max_bytes, newest=True)) == taken
+
+
+async def test_a_claim_of_the_newest_passes_over_so_many_and_no_more(store: Store) -> None:
+    await store.put([entry(str(n), due_ms=NOW) for n in range(NEWEST)], [], NOW)
+    again = [
+        Settlement(delivery=d, outcome=Outcome.PENDING, due_ms=NOW + 2)
+        for d in await claim(store, limit=NEWEST)
+    ]
+    await store.settle(again[1:], NOW)
+    await store.put([entry("fresh", due_ms=NOW + 1)], [], NOW)
+    assert [d.body for d in await claim(store, NOW + 2, newest=True)] == [b"fresh"]
+    await store.settle(again[:1], NOW)
+    await store.put([entry("fresher", due_ms=NOW + 1)], [], NOW)
+    assert await claim(store, NOW + 2, newest=True) == []
 
 
 async def test_a_delivery_says_all_about_its_event(store: Store) -> None:

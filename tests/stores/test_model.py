@@ -207,9 +207,11 @@ class State:
             event.side, event.due_ms = "", self.now
         return Outcome.MERGED
 
-    def due(self, pixel: str) -> list[Event]:
+    def due(self, pixel: str, *, newest: bool = False) -> list[Event]:
         due = [e for e in self.waiting if e.pixel == pixel and e.due_ms <= self.now]
-        return sorted(due, key=lambda e: (e.due_ms, e.order))
+        if newest:
+            due = [e for e in due if not e.tries]
+        return sorted(due, key=lambda e: (e.due_ms, e.order), reverse=newest)
 
     def settle(self, s: Settlement) -> bool:
         """Whether it was still the caller's to settle."""
@@ -365,23 +367,39 @@ class Histories(RuleBasedStateMachine):
         self.state.count(pixel, outcome)
 
     @rule(
-        pixel=PIXELS, limit=st.sampled_from([1, 2, 9, 9]), max_bytes=st.sampled_from([14, 999, 999])
+        pixel=PIXELS,
+        limit=st.sampled_from([1, 2, 9, 9]),
+        max_bytes=st.sampled_from([14, 999, 999]),
+        newest=st.booleans(),
     )
-    def claim(self, pixel: str, limit: int, max_bytes: int) -> None:
+    def claim(self, pixel: str, limit: int, max_bytes: int, newest: bool) -> None:
         due: list[Event] = []
         size = 0
-        for event in self.state.due(pixel)[:limit]:
+        for event in self.state.due(pixel, newest=newest)[:limit]:
             size += 7 * len(event.words)  # a word, and a space or comma
             if due and size > max_bytes:
                 break
             due.append(event)
-        self.check_claimed(pixel, due, limit=limit, max_bytes=max_bytes)
+        self.check_claimed(pixel, due, limit=limit, max_bytes=max_bytes, newest=newest)
 
     def check_claimed(
-        self, pixel: str, due: Sequence[Event], *, limit: int = 1000, max_bytes: int = 10**6
+        self,
+        pixel: str,
+        due: Sequence[Event],
+        *,
+        limit: int = 1000,
+        max_bytes: int = 10**6,
+        newest: bool = False,
     ) -> None:
         claimed = self.run(
-            claim(self.store, self.state.now, pixel=pixel, limit=limit, max_bytes=max_bytes)
+            claim(
+                self.store,
+                self.state.now,
+                pixel=pixel,
+                limit=limit,
+                max_bytes=max_bytes,
+                newest=newest,
+            )
         )
         for event in due:
             event.tries += 1

@@ -515,6 +515,7 @@ def test_every_statement_is_described_and_used() -> None:
     ("name", "values", "index"),
     [
         ("claim_due", ("1", NOW, 10), "job_due"),
+        ("claim_newest", ("1", NOW, 10), "job_due"),
         ("events_by_id", (None, 10, "id"), "log_event_id"),
         ("dead", (), "dead_died"),
         ("sweep_dead", (NOW, 10), "dead_died"),

@@ -1,27 +1,38 @@
 -- Lease what is due, oldest first, and count the attempt before it is made.
--- ARGV: now, end of the lease, how many at most, how many bytes at most (but a single event always fits).
+-- ARGV: now, end of the lease, how many at most, how many bytes at most (but a single event always fits), and for the
+-- newest first: among how many of the last due to look for events that were never tried.
 -- Answers id, job (with the attempt) and body of each.
-local now, lease, limit, max_bytes = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4])
+local now, lease, limit, max_bytes, newest = ARGV[1], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4]), ARGV[5]
 local answers = {}
 local size = 0
-for _, id in ipairs(call("ZRANGEBYSCORE", DUE, "-inf", now, "LIMIT", 0, limit)) do
-  local body = call("HGET", BODY, id)
-  size = size + #body + 1 -- and the comma that joins it to the next
-  if #answers > 0 and size > max_bytes then
-    break
+
+local function due()
+  if newest ~= "" then
+    return call("ZREVRANGEBYSCORE", DUE, now, "-inf", "LIMIT", 0, newest)
   end
+  return call("ZRANGEBYSCORE", DUE, "-inf", now, "LIMIT", 0, limit)
+end
+
+for _, id in ipairs(due()) do
   local at, deadline, doubt, tries, key, side = read_job(id)
-  if side ~= "" then
-    if call("HGET", HELD, key) == id then -- not a later event's whose key is the same
-      call("HDEL", HELD, key)
+  local body = (newest == "" or tries == 0) and call("HGET", BODY, id)
+  if body then
+    size = size + #body + 1 -- and the comma that joins it to the next
+    if #answers == 3 * limit or (#answers > 0 and size > max_bytes) then
+      break
     end
-    local _, _, _, _, _, note = read_line(id)
-    write_line(id, at, "pending", 0, tries, "", note)
+    if side ~= "" then
+      if call("HGET", HELD, key) == id then -- not a later event's whose key is the same
+        call("HDEL", HELD, key)
+      end
+      local _, _, _, _, _, note = read_line(id)
+      write_line(id, at, "pending", 0, tries, "", note)
+    end
+    write_job(id, at, deadline, doubt, tries + 1, key, "")
+    call("ZADD", DUE, lease, id)
+    answers[#answers + 1] = id
+    answers[#answers + 1] = call("HGET", JOB, id)
+    answers[#answers + 1] = body
   end
-  write_job(id, at, deadline, doubt, tries + 1, key, "")
-  call("ZADD", DUE, lease, id)
-  answers[#answers + 1] = id
-  answers[#answers + 1] = call("HGET", JOB, id)
-  answers[#answers + 1] = body
 end
 return answers
