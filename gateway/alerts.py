@@ -25,6 +25,7 @@ class Name(StrEnum):
     OLDEST = "oldest"
     DEAD = "dead"
     PAUSED = "paused"
+    AWAY = "away"
     OVERLOAD = "overload"
 
 
@@ -54,6 +55,8 @@ class Observed:
     """how long a conversion waits for its other half, which is no trouble"""
     paused: Mapping[str, str] = field(default_factory=dict)
     """why a pixel's delivery waits for somebody to see to it, by pixel"""
+    away: Mapping[str, str] = field(default_factory=dict)
+    """why nothing of a pixel gets through to Meta, which ends by itself, by pixel"""
     turned_away: int = 0
     """requests since the last look for which there was no time"""
     disk_free: int = 0
@@ -89,6 +92,8 @@ def _all(seen: Observed) -> Iterator[Alert]:
         yield Alert(name=Name.OVERLOAD, text=text)
     for pixel, why in seen.paused.items():
         yield Alert(name=Name.PAUSED, pixel=pixel, text=f"Pixel {pixel}: {why}.")
+    for pixel, why in seen.away.items():
+        yield Alert(name=Name.AWAY, pixel=pixel, text=f"Pixel {pixel}: {why}.")
 
 
 def _dying(now: LedgerLine, before: LedgerLine | None) -> Alert | None:

@@ -8,7 +8,8 @@ def full_jitter_ms(attempt: int, draw: float) -> int:
     """Between nothing and 1 s * 2^(attempt-1), at most 5 minutes; `draw` in [0, 1).
 
     Full jitter keeps many gateways that failed together from coming back together
-    (Amazon Architecture Blog, "Exponential Backoff And Jitter").
+    (Amazon Architecture Blog, "Exponential Backoff And Jitter"). While Meta is away, the same is from
+    one probe to the next: an outage of seconds costs seconds.
     """
     return int(draw * min(LONGEST_MS, FIRST_MS * 2 ** min(attempt - 1, 20)))
 

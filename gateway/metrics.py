@@ -52,6 +52,12 @@ LANE_PAUSED = Gauge(
     ["pixel"],
     registry=REGISTRY,
 )
+LANE_AWAY = Gauge(
+    "gateway_lane_away",
+    "1 while nothing of a pixel gets through to Meta and one event at a time is tried",
+    ["pixel"],
+    registry=REGISTRY,
+)
 OUTBOX_JOBS = Gauge("gateway_outbox_jobs", "Events not yet delivered", ["pixel"], registry=REGISTRY)
 DEAD_LETTERS = Gauge("gateway_dead_letters", "Events given up on", ["pixel"], registry=REGISTRY)
 OLDEST_SECONDS = Gauge(

@@ -46,6 +46,7 @@ class SelfCheck:
         records: Records,
         folder: Path,
         paused: Callable[[], Mapping[str, str]],
+        away: Callable[[], Mapping[str, str]],
         turned_away: Callable[[], int],
         hold_ms: int,
         clock_ms: Callable[[], int],
@@ -54,6 +55,7 @@ class SelfCheck:
         self._records = records
         self._folder = folder
         self._paused = paused
+        self._away = away
         self._turned_away = turned_away
         self._turned_away_before = 0
         self._hold_ms = hold_ms
@@ -113,6 +115,7 @@ class SelfCheck:
             oldest_ms=oldest_ms,
             hold_ms=self._hold_ms,
             paused=self._paused(),
+            away=self._away(),
             turned_away=turned_away - before,
             disk_free=disk.f_bavail * disk.f_frsize,
             disk_enough=min(DISK_ENOUGH, disk.f_blocks * disk.f_frsize // 10),

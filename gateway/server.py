@@ -153,6 +153,7 @@ async def _run(
             folder=settings.data_dir,
             turned_away=lambda: front.turned_away + backlog.turned_away,
             paused=lambda: {lane: w.trouble for lane, w in workers.items() if w.paused},
+            away=lambda: {lane: w.trouble for lane, w in workers.items() if w.away},
             hold_ms=int(settings.hold_seconds * 1000),
             clock_ms=store.clock_ms,
         )

@@ -21,6 +21,10 @@ LINGER_S = 1.0
 """how long a batch that is not full gathers: nobody waits for it, and Meta counts requests"""
 GRACE_S = 3.0
 """how long a stop waits for Meta's answer; without one the events are sent again later"""
+AWAY = 5
+"""failures in a row after which it is Meta, or the way to it, and not the events"""
+NEWEST_EVERY = 4
+"""behind a backlog one claim in so many begins with what came last, which would wait for all of it"""
 FRAME_BYTES = 4096
 """room for the token and the brackets around the events"""
 DOUBT_MS = 24 * 3_600_000
@@ -56,12 +60,16 @@ class Worker:
         self._resume_ms = 0.0
         self._refusals = 0
         """answers in a row that were about the pixel: a pause, or a throttle"""
+        self._failures = 0
+        """requests in a row that are to be made again, whatever was in them"""
         self._suspects = 0
-        """how many of the oldest events a split that was cut short would have sent next"""
+        """how many events a split that was cut short would have sent next"""
+        self._newest = False
+        """whether the last claim began with what came last"""
         self._patience: asyncio.Timeout | None = None
         """how long the request under way may take; without end until it is told to stop"""
-        self._full = False
-        """whether the last claim took all that a request can carry, so that more may wait"""
+        self._behind = 0
+        """claims since one that took less than a request can carry, so that more may wait"""
         self.trouble = "" if pixel.access_token else capi.no_token().reason
         """why nothing or too little is delivered at the moment; empty when all is well"""
         self.paused = bool(self.trouble)
@@ -74,8 +82,8 @@ class Worker:
         """Claim what is due, send it, settle every event by what Meta's answer means.
 
         One request as a rule. A batch that Meta rejects is halved until the culprit is alone; each
-        part is settled as soon as its fate is known. Answers how many events were claimed. Raises
-        StoreError; a network that fails is a Verdict.
+        part is settled as soon as its fate is known. While Meta is away or refuses the pixel, only one
+        event is claimed. Answers how many were. Raises StoreError; a network that fails is a Verdict.
         """
         await self._settle([])
         deliveries = await self._claim()
@@ -99,7 +107,7 @@ class Worker:
             if verdict.fate is Fate.SPLIT:
                 verdict = await self._try_without(part[0], verdict)
             await self._settle([self._settlement(d, verdict, doubt=doubt) for d in part])
-            if verdict.lane:
+            if verdict.lane or self.away:
                 await self._give_back(parts, ambiguous=doubt)
                 self._suspects = 0  # the refused part is first in line again
                 break
@@ -124,8 +132,13 @@ class Worker:
             if failures:
                 metrics.PASS_FAILURES.labels("worker").inc()
                 await self._rest(backoff.full_jitter_ms(failures, self._draw()) / 1000)
-            elif not self._full:
+            elif not self._behind:
                 await self._gather(claimed)
+
+    @property
+    def away(self) -> bool:
+        """Whether nothing gets through to Meta, so that one event now and then is enough to find out when it does."""
+        return self._failures >= AWAY
 
     def wake(self) -> None:
         """Something was stored."""
@@ -136,6 +149,8 @@ class Worker:
         self._pixel = pixel
         self._resume_ms = 0.0
         self._refusals = 0
+        # If Meta is still away, the next request tells.
+        self._failures = min(self._failures, AWAY - 1)
         self.trouble = "" if pixel.access_token else capi.no_token().reason
         self.paused = bool(self.trouble)
         self._nudged.set()
@@ -176,8 +191,11 @@ class Worker:
 
     async def _claim(self) -> list[Delivery]:
         now_ms = self._clock_ms()
-        # While the pixel is refused, one event is enough to see whether it still is.
-        limit = 1 if self._refusals else self._suspects or capi.MAX_EVENTS
+        # One event is enough to see whether it is still so; the others keep their place and their attempts.
+        probing = self.away or self._refusals > 0
+        limit = 1 if probing else self._suspects or capi.MAX_EVENTS
+        if not self._suspects:  # a split goes on at the end it was at
+            self._newest = not probing and self._behind % NEWEST_EVERY == NEWEST_EVERY - 1
         self._suspects = 0
         deliveries = await self._outbox.claim(
             self._pixel.lane,
@@ -185,9 +203,12 @@ class Worker:
             lease_ms=now_ms + LEASE_MS,
             limit=limit,
             max_bytes=capi.MAX_BYTES - FRAME_BYTES,
+            newest=self._newest,
         )
         size = sum(len(delivery.body) for delivery in deliveries)
-        self._full = len(deliveries) >= limit or size > capi.MAX_BYTES // 2
+        full = len(deliveries) >= limit or size > capi.MAX_BYTES // 2
+        # That little of it is new says nothing of the backlog.
+        self._behind = self._behind + 1 if full or self._newest else 0
         return deliveries
 
     async def _send(self, bodies: Sequence[bytes]) -> Verdict:
@@ -286,19 +307,21 @@ class Worker:
         )
 
     def _heed(self, verdict: Verdict, count: int) -> None:
-        """What an answer says of the pixel: its pace, a pause, and one line when that changes."""
+        """What an answer says of the pixel: its pace, a wait, and one line when that changes."""
         now_ms = _steady_ms()
         self._pace = self._pace.heed(now_ms, verdict.usage)
-        self._refusals = self._refusals + 1 if verdict.lane else 0
-        if verdict.lane:
-            pause = verdict.fate is Fate.PAUSE
-            wait_ms = verdict.wait_ms or backoff.lane_ms(self._refusals, pause=pause)
-            self._resume_ms = now_ms + wait_ms
+        self._resume_ms = now_ms + self._wait_ms(verdict, count)
         self.paused = verdict.fate is Fate.PAUSE
         metrics.LANE_PAUSED.labels(self._pixel.lane).set(self.paused)
+        metrics.LANE_AWAY.labels(self._pixel.lane).set(self.away)
         extra = {"pixel": self._pixel.lane[-4:], "events": count, "trace": verdict.trace}
         # One bad event is no trouble of the pixel.
         trouble = "" if verdict.fate is Fate.SPLIT else verdict.reason
+        if self.away:
+            trouble = (
+                f"nothing gets through to Meta ({verdict.reason}); the events are kept, one is tried "
+                "now and then, and once it gets through all follow by themselves"
+            )
         if trouble and trouble != self._logged:
             level = logging.ERROR if verdict.fate is Fate.PAUSE else logging.WARNING
             logger.log(level, "delivery: %s", trouble, extra=extra)
@@ -308,6 +331,23 @@ class Worker:
         if verdict.version_warning and verdict.version_warning != self.version_warning:
             logger.warning("Meta: %s", verdict.version_warning, extra=extra)
         self.version_warning = verdict.version_warning or self.version_warning
+
+    def _wait_ms(self, verdict: Verdict, count: int) -> int:
+        """Before the pixel's next request, by what came in a row so far."""
+        if verdict.lane:
+            self._refusals, self._failures = self._refusals + 1, 0
+            pause = verdict.fate is Fate.PAUSE
+            return verdict.wait_ms or backoff.lane_ms(self._refusals, pause=pause)
+        if verdict.fate is Fate.SPLIT and count > 1:
+            return 0  # whether anything gets through will be seen by its parts
+        if Fate.RETRY in (verdict.fate, verdict.alone):
+            # A pixel that was refused goes on with one event until one gets through.
+            self._failures = max(self._failures + 1, AWAY if self._refusals else 0)
+            self._refusals = 0
+            probes = self._failures - AWAY + 1
+            return backoff.full_jitter_ms(probes, self._draw()) if probes > 0 else 0
+        self._refusals = self._failures = 0
+        return 0
 
 
 def _steady_ms() -> float:

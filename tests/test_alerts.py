@@ -48,6 +48,7 @@ def test_all_is_well() -> None:
         (replace(WELL, oldest_ms=NOW - 15 * 60_000 - 1), Name.OLDEST),
         (replace(WELL, turned_away=1), Name.OVERLOAD),
         (replace(WELL, paused={"1": "the access token has expired"}), Name.PAUSED),
+        (replace(WELL, away={"1": "nothing gets through to Meta"}), Name.AWAY),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
@@ -103,6 +104,7 @@ class Watch:
     def __init__(self, store: SqliteStore, folder: Path) -> None:
         self.now_ms = NOW
         self.paused: dict[str, str] = {}
+        self.away: dict[str, str] = {}
         self.turned_away = 0
         self.store = store
         self.check = SelfCheck(
@@ -110,6 +112,7 @@ class Watch:
             records=store,
             folder=folder,
             paused=lambda: self.paused,
+            away=lambda: self.away,
             turned_away=lambda: self.turned_away,
             hold_ms=0,
             clock_ms=lambda: self.now_ms,

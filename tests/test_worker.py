@@ -3,14 +3,17 @@
 import asyncio
 import contextlib
 import sqlite3
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
 import pytest
 from disk import full_disk
 from e2e.harness import Asked, JumpingLoop, Lane, Reply, lane, now_ms, pixel
 
+from gateway import capi, metrics
 from gateway.errors import StoreError, StoreUnwritable
+from gateway.outcome import Outcome
+from gateway.stores import Delivery, Settlement
 from gateway.worker import LEASE_MS
 
 DAY_S = 86_400
@@ -131,6 +134,250 @@ async def test_a_batch_meta_fails_on_leaves_doubt_about_what_is_given_back(one: 
     assert len(one.graph.asked) == 2
     assert {letter.reason[:9] for letter in (await one.dead()).values()} == {"ambiguous"}
     assert len(await one.dead()) == 2
+
+
+# --- a Meta that is away -----------------------------------------------------------------------
+
+
+FAILED = Reply(status=500)
+
+
+@pytest.fixture
+def of_four(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A request that carries four events makes a backlog of a few."""
+    monkeypatch.setattr(capi, "MAX_EVENTS", 4)
+
+
+def all_of_a_lane(one: Lane) -> Awaitable[list[Delivery]]:
+    return one.store.claim(
+        pixel().lane, now_ms=now_ms(), lease_ms=now_ms() + 1, limit=99, max_bytes=10**6
+    )
+
+
+@pytest.mark.usefixtures("of_four")
+@pytest.mark.parametrize(
+    "fault",
+    [
+        FAILED,
+        Reply(status=502, body=b"<html>"),
+        Reply.error(400, 2),
+        Reply(hang_up=True),
+        Reply(delay_s=11),
+    ],
+    ids=["500", "502", "code 2", "hung up", "too slow"],
+)
+async def test_while_meta_is_away_one_event_at_a_time_is_tried_and_the_others_keep_still(
+    one: Lane, fault: Reply
+) -> None:
+    one.graph.say(fault)
+    ids = numbered(60)
+    await one.put(*ids)
+    async with one.running():
+        await asyncio.sleep(3600)
+    sizes = [len(asked.ids) for asked in one.graph.asked]
+    assert sizes[:5] == [4] * 5
+    assert set(sizes[5:]) == {1}
+    # Half of 1, 2, 4 … 300 s from one to the next, by the lane's random number.
+    assert 25 <= len(sizes[5:]) <= 32
+    tried = {i for asked in one.graph.asked for i in asked.ids}
+    log = await one.log()
+    assert {i for i in ids if log[i].attempts} == tried
+    await asyncio.sleep(300)
+    claimed = await all_of_a_lane(one)
+    assert sum(delivery.doubt_ms > 0 for delivery in claimed) == len(tried) < 60
+
+
+@pytest.mark.usefixtures("of_four")
+async def test_a_meta_that_cannot_be_reached_is_away_too(one: Lane) -> None:
+    await one.graph.stop()
+    ids = numbered(40)
+    await one.put(*ids)
+    async with one.running():
+        await asyncio.sleep(100)
+        assert one.worker.away
+        assert 20 < sum(e.attempts > 0 for e in (await one.log()).values()) < 32
+        await one.graph.start()
+        await asyncio.sleep(300)
+    assert set((await one.outcomes()).values()) == {"delivered"}
+
+
+@pytest.mark.usefixtures("of_four")
+async def test_the_first_that_gets_through_opens_the_way_for_all(one: Lane) -> None:
+    one.graph.say(FAILED)
+    await one.put(*numbered(60))
+    async with one.running():
+        await asyncio.sleep(3600)
+        failed = len(one.graph.asked)
+        one.graph.say(Reply(), 0)
+        await asyncio.sleep(160)
+    back = one.graph.asked[failed:]
+    assert [len(asked.ids) for asked in back[:8]] == [1] + [4] * 7
+    assert back[7].at_ms - back[0].at_ms < 2_000
+    assert set((await one.outcomes()).values()) == {"delivered"}
+    assert not one.worker.away
+
+
+@pytest.mark.usefixtures("of_four")
+async def test_four_failures_in_a_row_are_no_outage(one: Lane) -> None:
+    answers = iter([*[FAILED] * 4, None, *[FAILED] * 4])
+    one.graph.reply = lambda _asked: next(answers, None)
+    await one.put(*numbered(60))
+    for _ in range(10):
+        await one.worker.drain_once()
+        assert not one.worker.away
+    assert {len(asked.ids) for asked in one.graph.asked} == {4}
+
+
+async def test_an_event_at_which_meta_always_fails_holds_up_no_other(one: Lane) -> None:
+    one.graph.reply = lambda asked: FAILED if "odd" in asked.ids else None
+    await one.put("odd")
+    async with one.running():
+        while not one.worker.away:
+            await asyncio.sleep(1)
+        await one.put(*numbered(9))
+        await asyncio.sleep(300)
+        assert list((await one.outcomes()).values()) == ["pending"] + ["delivered"] * 9
+
+
+async def test_a_batch_is_not_halved_to_the_end_when_meta_fails_on_every_part(one: Lane) -> None:
+    one.graph.say(Reply.error(500, 1, 99))
+    await one.put(*numbered(512))
+    await one.worker.drain_once()
+    # Down to one event, and on until five have failed by themselves.
+    assert [len(asked.ids) for asked in one.graph.asked if len(asked.ids) == 1] == [1] * 5
+    assert len(one.graph.asked) < 20
+    assert sum(e.attempts for e in (await one.log()).values()) == 5
+    await one.worker.drain_once()
+    assert len(one.graph.asked[-1].ids) == 1
+
+
+async def test_a_refused_pixel_that_cannot_be_reached_goes_on_with_one_event(one: Lane) -> None:
+    answers = iter([EXPIRED, *[FAILED] * 3])
+    one.graph.reply = lambda _asked: next(answers, None)
+    await one.put(*numbered(8))
+    for _ in range(6):
+        await one.worker.drain_once()
+    assert [len(asked.ids) for asked in one.graph.asked] == [8, 1, 1, 1, 1, 4]
+    assert not one.worker.paused
+
+
+@pytest.mark.usefixtures("of_four")
+async def test_a_new_token_does_not_send_the_backlog_to_a_meta_that_is_away(one: Lane) -> None:
+    one.graph.say(FAILED)
+    await one.put(*numbered(60))
+    async with one.running():
+        await asyncio.sleep(600)
+        before = len(one.graph.asked)
+        one.worker.use(pixel("new"))
+        await asyncio.sleep(60)
+    sizes = [len(asked.ids) for asked in one.graph.asked[before:]]
+    assert sizes[0] == 4
+    assert set(sizes[1:]) == {1}
+
+
+async def test_that_meta_is_away_is_said_in_a_sentence_once_and_its_end_once(
+    one: Lane, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    one.graph.say(FAILED)
+    await one.put("a")
+    async with one.running():
+        await asyncio.sleep(3600)
+        assert one.worker.trouble == (
+            "nothing gets through to Meta (HTTP 500 without an answer of Meta's); the events are "
+            "kept, one is tried now and then, and once it gets through all follow by themselves"
+        )
+        assert not one.worker.paused
+        assert away_by_metric() == 1
+        one.graph.say(Reply(), 0)
+        await asyncio.sleep(300)
+    assert one.worker.trouble == ""
+    assert away_by_metric() == 0
+    told = [r.getMessage() for r in caplog.records if r.name == "gateway.worker"]
+    assert [line.partition("(")[0] for line in told] == [
+        "delivery: HTTP 500 without an answer of Meta's",
+        "delivery: nothing gets through to Meta ",
+        "delivery works again",
+    ]
+
+
+def away_by_metric() -> float | None:
+    return metrics.REGISTRY.get_sample_value("gateway_lane_away", {"pixel": pixel().lane})
+
+
+# --- a backlog ---------------------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("of_four")
+async def test_behind_a_backlog_one_request_in_four_begins_with_what_came_last(one: Lane) -> None:
+    ids = numbered(40)
+    for n in range(0, 40, 4):
+        await one.put(*ids[n : n + 4])
+    for _ in range(3):
+        await one.worker.drain_once()
+    await one.put("fresh")
+    async with one.running():
+        await asyncio.sleep(60)
+    asked = [request.ids for request in one.graph.asked]
+    assert asked[3] == ["fresh", "e0039", "e0038", "e0037"]
+    assert asked[7] == ["e0036", "e0035", "e0034", "e0033"]
+    oldest = [i for n, some in enumerate(asked) if n % 4 != 3 for i in some]
+    assert oldest == ids[:33]
+
+
+async def test_without_a_backlog_the_oldest_go_first(one: Lane) -> None:
+    async with one.running():
+        for n in range(8):
+            await one.put(f"a{n}", f"b{n}")
+            await asyncio.sleep(2)
+    assert [request.ids for request in one.graph.asked] == [[f"a{n}", f"b{n}"] for n in range(8)]
+
+
+@pytest.mark.usefixtures("of_four")
+async def test_a_retry_that_has_just_come_due_is_not_new(one: Lane) -> None:
+    one.graph.say(FAILED, 1)
+    ids = numbered(40)
+    await one.put(*ids)
+    await one.worker.drain_once()
+    await asyncio.sleep(1)
+    for _ in range(3):
+        await one.worker.drain_once()
+    assert one.graph.asked[3].ids == ids[:-5:-1]
+
+
+@pytest.mark.usefixtures("of_four")
+async def test_a_backlog_of_retries_alone_is_drained_without_a_rest(one: Lane) -> None:
+    await one.put(*numbered(40))
+    again = [
+        Settlement(delivery=delivery, outcome=Outcome.PENDING, due_ms=now_ms())
+        for delivery in await all_of_a_lane(one)
+    ]
+    await one.store.settle(again, now_ms())
+    async with one.running():
+        await asyncio.sleep(30)
+    times = [asked.at_ms for asked in one.graph.asked]
+    assert len(times) == 10
+    assert times[-1] - times[0] < 2_000
+
+
+async def test_a_split_of_the_newest_goes_on_with_the_newest(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(capi, "MAX_EVENTS", 100)
+    async with lane(tmp_path, per_second=0.1) as one:
+        one.graph.reply = rejecting("odd")
+        await one.put(*numbered(400))
+        await one.put("odd")
+        for _ in range(4):
+            await one.worker.drain_once()
+        asked = [request.ids for request in one.graph.asked]
+        last = len(asked[-1])
+        assert "odd" in asked[-1]
+        assert last < 30
+        await one.worker.drain_once()
+        further = [request.ids for request in one.graph.asked[len(asked) :]]
+        assert len(further[0]) == last // 2
+        assert "odd" in further[0]
 
 
 # --- split -------------------------------------------------------------------------------------
