@@ -179,6 +179,8 @@ async def test_while_meta_is_away_one_event_at_a_time_is_tried_and_the_others_ke
     assert set(sizes[5:]) == {1}
     # Half of 1, 2, 4 … 300 s from one to the next, by the lane's random number.
     assert 25 <= len(sizes[5:]) <= 32
+    # After four batches of the oldest and one of the newest.
+    assert [asked.ids for asked in one.graph.asked[5:25]] == [[i] for i in ids[16:36]]
     tried = {i for asked in one.graph.asked for i in asked.ids}
     log = await one.log()
     assert {i for i in ids if log[i].attempts} == tried

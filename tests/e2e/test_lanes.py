@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
@@ -44,13 +45,13 @@ def outcomes(gateway: Gateway, pixel: str) -> set[str]:
     return {e.outcome for e in gateway.events() if e.pixel == pixel}
 
 
-def paused(gateway: Gateway, pixel: str) -> float:
+def measured(gateway: Gateway, name: str, pixel: str) -> float:
     families = text_string_to_metric_families(gateway.admin("/metrics").text)
     [value] = [
         sample.value
         for family in families
         for sample in family.samples
-        if sample.name == "gateway_lane_paused" and sample.labels["pixel"] == pixel
+        if sample.name == name and sample.labels["pixel"] == pixel
     ]
     return value
 
@@ -87,8 +88,8 @@ def test_a_refused_token_pauses_its_pixel_alone_until_its_file_changes(
         gateway.backend([backend_event(f"waits-{n}", pixel_id=PIXEL) for n in range(5)])
         gateway.backend([backend_event(f"goes-{n}", pixel_id=OTHER) for n in range(5)])
         wait_until(lambda: outcomes(gateway, OTHER) == {"delivered"}, 3)
-        assert paused(gateway, PIXEL) == 1
-        assert paused(gateway, OTHER) == 0
+        assert measured(gateway, "gateway_lane_paused", PIXEL) == 1
+        assert measured(gateway, "gateway_lane_paused", OTHER) == 0
         [note] = gateway.admin("/readyz").json()["notes"]
         assert PIXEL in note
         assert "code 190" in note
@@ -98,7 +99,32 @@ def test_a_refused_token_pauses_its_pixel_alone_until_its_file_changes(
         (tmp_path / "one").write_text("token-new\n")
         wait_until(lambda: outcomes(gateway, PIXEL) == {"delivered"}, 8)
         assert {e.attempts for e in gateway.events() if e.pixel == PIXEL} == {1}
-        assert paused(gateway, PIXEL) == 0
+        assert measured(gateway, "gateway_lane_paused", PIXEL) == 0
+        assert gateway.admin("/readyz").json()["notes"] == []
+
+
+def test_that_meta_is_away_is_said_of_its_pixel_alone_and_no_pause(
+    tmp_path: Path, graph: StandIn
+) -> None:
+    graph.faults(error="server_error", pixels=[PIXEL])
+    with two_pixels(tmp_path, graph) as gateway:
+        gateway.start()
+        gateway.backend(backend_event("goes", pixel_id=OTHER))
+
+        def away() -> bool:
+            # Each is a request of its own, sooner than a retry of the first would be.
+            gateway.backend(backend_event(uuid4().hex, pixel_id=PIXEL))
+            notes = gateway.admin("/readyz").json()["notes"]
+            return any(f"Pixel {PIXEL}: nothing gets through to Meta" in note for note in notes)
+
+        wait_until(away, 20)
+        assert measured(gateway, "gateway_lane_away", PIXEL) == 1
+        assert measured(gateway, "gateway_lane_away", OTHER) == 0
+        assert measured(gateway, "gateway_lane_paused", PIXEL) == 0
+        assert gateway.admin("/readyz").status_code == 200
+        graph.faults()
+        wait_until(lambda: outcomes(gateway, PIXEL) == {"delivered"}, 60)
+        assert measured(gateway, "gateway_lane_away", PIXEL) == 0
         assert gateway.admin("/readyz").json()["notes"] == []
 
 
