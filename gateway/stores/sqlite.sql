@@ -117,13 +117,17 @@ UPDATE log SET outcome = ?, note = ? WHERE id = ?;
 -- A held copy that is not to be sent.
 DELETE FROM job WHERE id = ?;
 
+-- name: over
+-- What is held no longer at ?, as a JSON list.
+SELECT json_group_array(id) FROM job WHERE side <> '' AND due <= ?;
+
 -- name: release
--- What is held no longer at ?; claims and merges go by due, so this is for the log.
-UPDATE job SET side = '' WHERE side <> '' AND due <= ? RETURNING id;
+-- End the holds of a JSON list; claims and merges go by due, so this is for the log.
+UPDATE job SET side = '' WHERE id IN (SELECT value FROM json_each(?));
 
 -- name: release_log
 -- The same in the log.
-UPDATE log SET outcome = 'pending' WHERE id = ?;
+UPDATE log SET outcome = 'pending' WHERE id IN (SELECT value FROM json_each(?));
 
 -- name: put_log
 -- New lines of the event log; their ids are the events'.
@@ -139,18 +143,27 @@ INSERT INTO tally (pixel, hour, outcome, n) VALUES (?, ?, ?, ?)
 ON CONFLICT (pixel, hour, outcome) DO UPDATE SET n = n + excluded.n;
 
 -- name: claim_due
--- What is due of one pixel, oldest first; job_due has the rows in this order.
-SELECT id, tries + 1, at, deadline, doubt, body FROM job
-WHERE pixel = ? AND due <= ? ORDER BY due, id LIMIT ?;
+-- What is due of one pixel and how long it is, oldest first, as a JSON list; job_due has the rows in this order.
+SELECT json_group_array(json_array(id, length(body))) FROM (
+    SELECT id, body FROM job WHERE pixel = ? AND due <= ? ORDER BY due, id LIMIT ?
+);
 
 -- name: claim_newest
--- The same from the other end, the newest first; whoever asks passes over those that were tried.
-SELECT id, tries + 1, at, deadline, doubt, body FROM job
-WHERE pixel = ? AND due <= ? ORDER BY due DESC, id DESC LIMIT ?;
+-- The same from the other end, the newest first, without those that were tried.
+SELECT json_group_array(json_array(id, length)) FROM (
+    SELECT id, length FROM (
+        SELECT id, tries, length(body) AS length FROM job WHERE pixel = ? AND due <= ? ORDER BY due DESC, id DESC LIMIT ?
+    ) WHERE tries = 0 LIMIT ?
+);
 
 -- name: claim_lease
 -- Lease the jobs in a JSON list until ?1 and count the attempts before they are made.
 UPDATE job SET due = ?1, tries = tries + 1 WHERE id IN (SELECT value FROM json_each(?2));
+
+-- name: claimed
+-- The jobs of a JSON list in its order, all there is to tell of each.
+SELECT json_group_array(json_array(job.id, tries, at, deadline, doubt, hex(body)))
+FROM json_each(?) AS chosen CROSS JOIN job ON job.id = chosen.value;
 
 -- name: settle_retry
 -- Make a leased job due again. The attempt proves the lease even if a retry or a revival fell on its very millisecond.

@@ -116,8 +116,10 @@ def _log(
 
 def _release(now_ms: int, work: Work) -> None:
     """End the holds that have run out: what was held is pending."""
-    over = work.db.execute(SQL["release"], (now_ms,)).fetchall()
-    work.db.executemany(SQL["release_log"], over)
+    over = _in_one(work, "over", now_ms)
+    if over != "[]":
+        work.db.execute(SQL["release"], (over,))
+        work.db.execute(SQL["release_log"], (over,))
 
 
 def claim(
@@ -130,32 +132,51 @@ def claim(
     work: Work,
 ) -> list[Delivery]:
     _release(now_ms, work)
-    deliveries: list[Delivery] = []
+    if newest:
+        due = _in_one(work, "claim_newest", pixel, now_ms, NEWEST, limit)
+    else:
+        due = _in_one(work, "claim_due", pixel, now_ms, limit)
+    refs: list[int] = []
     size = 0
-    query, rows = (SQL["claim_newest"], NEWEST) if newest else (SQL["claim_due"], limit)
-    for ref, attempt, at_ms, deadline_ms, doubt_ms, body in work.db.execute(
-        query, (pixel, now_ms, rows)
-    ):
-        if newest and attempt > 1:
-            continue
-        size += len(body) + 1  # and the comma that joins it to the next
-        if len(deliveries) == limit or (deliveries and size > max_bytes):
+    for ref, length in msgspec.json.decode(due, type=list[tuple[int, int]]):
+        size += length + 1  # and the comma that joins it to the next
+        if refs and size > max_bytes:
             break
-        deliveries.append(
-            Delivery(
-                ref=ref,
-                pixel=pixel,
-                body=body,
-                attempt=attempt,
-                accepted_ms=at_ms,
-                deadline_ms=deadline_ms,
-                lease_ms=lease_ms,
-                doubt_ms=doubt_ms,
-            )
+        refs.append(ref)
+    if not refs:
+        return []
+    chosen = msgspec.json.encode(refs).decode()
+    work.db.execute(SQL["claim_lease"], (lease_ms, chosen))
+    leased = msgspec.json.decode(_in_one(work, "claimed", chosen), type=list[_Leased])
+    return [
+        Delivery(
+            ref=job.ref,
+            pixel=pixel,
+            body=bytes.fromhex(job.body),
+            attempt=job.tries,
+            accepted_ms=job.at_ms,
+            deadline_ms=job.deadline_ms,
+            lease_ms=lease_ms,
+            doubt_ms=job.doubt_ms,
         )
-    refs = msgspec.json.encode([d.ref for d in deliveries]).decode()
-    work.db.execute(SQL["claim_lease"], (lease_ms, refs))
-    return deliveries
+        for job in leased
+    ]
+
+
+class _Leased(msgspec.Struct, frozen=True, array_like=True):
+    ref: int
+    tries: int
+    at_ms: int
+    deadline_ms: int
+    doubt_ms: int
+    body: str
+    """in hexadecimal: a store does not know what its bytes are"""
+
+
+def _in_one(work: Work, query: str, *values: str | int) -> str:
+    """The one value that a query answers with, a JSON list. Each row would be a step of its own (see `Work`)."""
+    (answer,) = work.db.execute(SQL[query], values).fetchone()
+    return str(answer)
 
 
 def settle(settlements: Sequence[Settlement], now_ms: int, work: Work) -> int:
@@ -171,8 +192,8 @@ def _settle_delivered(delivered: Mapping[int, Settlement], now_ms: int, work: Wo
     if not delivered:
         return 0
     refs = msgspec.json.encode(list(delivered)).decode()
-    (found,) = work.db.execute(SQL["settle_found"], (refs,)).fetchone()
-    ours = [delivered[ref] for ref in msgspec.json.decode(found, type=list[int])]
+    found = msgspec.json.decode(_in_one(work, "settle_found", refs), type=list[int])
+    ours = [delivered[ref] for ref in found]
     work.db.execute(SQL["settle_delivered"], (refs,))
     for s in ours:
         d = s.delivery

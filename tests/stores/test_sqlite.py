@@ -507,7 +507,9 @@ def test_every_statement_is_described_and_used() -> None:
     code = "".join(
         Path(str(m.__file__)).read_text() for m in (sqlite, sqlite_operations, sqlite_work)
     )
-    used = re.findall(r'(?:SQL\[|\badd\()"(\w+)"', code) + list(sqlite.UPGRADES.values())
+    used = re.findall(r'(?:SQL\[|\badd\(|_in_one\(work, )"(\w+)"', code) + list(
+        sqlite.UPGRADES.values()
+    )
     assert set(used) == set(sqlite_work.SQL)
 
 
@@ -515,7 +517,8 @@ def test_every_statement_is_described_and_used() -> None:
     ("name", "values", "index"),
     [
         ("claim_due", ("1", NOW, 10), "job_due"),
-        ("claim_newest", ("1", NOW, 10), "job_due"),
+        ("claim_newest", ("1", NOW, 10, 10), "job_due"),
+        ("over", (NOW,), "job_held_due"),
         ("events_by_id", (None, 10, "id"), "log_event_id"),
         ("dead", (), "dead_died"),
         ("sweep_dead", (NOW, 10), "dead_died"),
