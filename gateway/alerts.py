@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from gateway.outcome import DROPPED, Outcome
 from gateway.stores import LedgerLine
 
 OLDEST_MS = 15 * 60_000
@@ -14,6 +15,18 @@ OLDEST_MS = 15 * 60_000
 DEAD_SHARE = 0.01
 DEAD_LEAST = 10
 """dead letters of an hour below which their share says nothing"""
+DOUBTED_SHARE = 0.001
+DOUBTED_LEAST = 10
+"""events sent again in an hour below which their share says nothing"""
+FEWER_SHARE = 0.2
+"""of what came a week earlier; less than this is a tag that is gone rather than a bad day"""
+FEWER_LEAST = 100
+"""events a week earlier below which a fall says nothing: a quiet night, a small site"""
+SPANS_H = (3, 24)
+"""how far back to compare: a large site sees a fall within hours, a small one within a day"""
+
+
+_UNUSABLE = DROPPED - {Outcome.SUPPRESSED, Outcome.ERASED}
 
 
 class Name(StrEnum):
@@ -24,6 +37,8 @@ class Name(StrEnum):
     LEDGER = "ledger"
     OLDEST = "oldest"
     DEAD = "dead"
+    FEWER = "fewer"
+    AMBIGUOUS = "ambiguous"
     PAUSED = "paused"
     AWAY = "away"
     OVERLOAD = "overload"
@@ -40,6 +55,24 @@ class Alert:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Sent:
+    """What this process has sent of one pixel."""
+
+    delivered: int
+    doubted: int
+    """events sent again, as no answer said whether Meta had counted them"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Compared:
+    """A pixel's events of the last full hours, and of the same hours a week earlier."""
+
+    hours: int
+    now: LedgerLine
+    before: LedgerLine
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Observed:
     """What a self-check saw. What the store could not tell is empty."""
 
@@ -49,6 +82,11 @@ class Observed:
     ledger: Sequence[LedgerLine] = ()
     hour_ago: Mapping[str, LedgerLine] = field(default_factory=dict)
     """the ledger an hour ago, or as long as has been watched, by pixel"""
+    sent: Mapping[str, Sent] = field(default_factory=dict)
+    sent_hour_ago: Mapping[str, Sent] = field(default_factory=dict)
+    """likewise, by pixel"""
+    compared: Mapping[str, Sequence[Compared]] = field(default_factory=dict)
+    """by pixel, the shortest span first"""
     oldest_ms: int | None = None
     """when the event that waits for longest was accepted"""
     hold_ms: int = 0
@@ -87,6 +125,12 @@ def _all(seen: Observed) -> Iterator[Alert]:
     for line in seen.ledger:
         if alert := _dying(line, seen.hour_ago.get(line.pixel)):
             yield alert
+    for spans in seen.compared.values():
+        if alert := next(filter(None, map(_fewer, spans)), None):
+            yield alert
+    for pixel, sent in seen.sent.items():
+        if alert := _doubting(pixel, sent, seen.sent_hour_ago.get(pixel)):
+            yield alert
     if seen.turned_away:
         text = f"{seen.turned_away} requests came that there was no time for; they were told to come again."
         yield Alert(name=Name.OVERLOAD, text=text)
@@ -109,3 +153,46 @@ def _dying(now: LedgerLine, before: LedgerLine | None) -> Alert | None:
         "`gateway dead list` says why."
     )
     return Alert(name=Name.DEAD, pixel=now.pixel, text=text)
+
+
+def _doubting(pixel: str, now: Sent, before: Sent | None) -> Alert | None:
+    if before is None:
+        return None
+    doubted = now.doubted - before.doubted
+    delivered = now.delivered - before.delivered
+    if doubted < DOUBTED_LEAST or doubted <= DOUBTED_SHARE * delivered:
+        return None
+    text = (
+        f"Pixel {pixel}: {doubted} events of the last hour were sent again, beside {delivered} delivered, because "
+        "no answer said whether Meta had them; their ids are the same, so Meta counts each once, but if it goes "
+        "on look at the network between this machine and Meta."
+    )
+    return Alert(name=Name.AMBIGUOUS, pixel=pixel, text=text)
+
+
+def _fewer(compared: Compared) -> Alert | None:
+    now, before, hours = compared.now, compared.before, compared.hours
+    usable, usable_before = _usable(now), _usable(before)
+    if usable_before < FEWER_LEAST or usable >= FEWER_SHARE * usable_before:
+        return None
+    seen = (
+        f"Pixel {now.pixel}: {usable} usable events came in the last {hours} full hours, and {usable_before} in "
+        "the same hours a week ago"
+    )
+    if now.accepted < FEWER_SHARE * before.accepted:
+        do = (
+            "see whether the tag is still on your pages, whether the front server still routes its path to the "
+            "gateway, and whether the consent banner changed"
+        )
+    else:
+        reason = max(_UNUSABLE, key=lambda outcome: now.dropped.get(outcome, 0))
+        do = (
+            f"{now.dropped[reason]} others were dropped as {reason}, of which docs/troubleshoot.md says what it "
+            "means and what to do"
+        )
+    return Alert(name=Name.FEWER, pixel=now.pixel, text=f"{seen}; {do}.")
+
+
+def _usable(line: LedgerLine) -> int:
+    """How many were good enough to be sent, by the gateway or by the browser alone."""
+    return line.accepted - sum(line.dropped.get(outcome, 0) for outcome in _UNUSABLE)

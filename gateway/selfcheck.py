@@ -5,16 +5,17 @@ import contextlib
 import logging
 import os
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from gateway import alerts, metrics
-from gateway.alerts import Alert, Name, Observed
+from gateway.alerts import SPANS_H, Alert, Compared, Name, Observed, Sent
 from gateway.errors import StoreError
-from gateway.stores import LedgerLine, Outbox, Records
+from gateway.stores import HOUR_MS, LedgerLine, Outbox, Records
 
 EVERY_S = 60.0
 CHECKS_AN_HOUR = 60
+WEEK_H = 7 * 24
 PATIENCE_S = 2.0
 """how long the store may take to answer; a disk that hangs is as good as none"""
 DISK_ENOUGH = 1024**3
@@ -48,6 +49,7 @@ class SelfCheck:
         paused: Callable[[], Mapping[str, str]],
         away: Callable[[], Mapping[str, str]],
         turned_away: Callable[[], int],
+        sent: Callable[[], Mapping[str, Sent]],
         hold_ms: int,
         clock_ms: Callable[[], int],
     ) -> None:
@@ -61,6 +63,10 @@ class SelfCheck:
         self._hold_ms = hold_ms
         self._clock_ms = clock_ms
         self._ledgers: deque[Mapping[str, LedgerLine]] = deque(maxlen=CHECKS_AN_HOUR)
+        self._sent = sent
+        self._sents: deque[Mapping[str, Sent]] = deque(maxlen=CHECKS_AN_HOUR)
+        self._compared: Mapping[str, Sequence[Compared]] = {}
+        self._compared_hour = 0
         self._said: dict[tuple[Name, str], Alert] = {}
 
     @property
@@ -103,7 +109,9 @@ class SelfCheck:
             async with asyncio.timeout(PATIENCE_S):
                 ledger = await asyncio.shield(self._records.ledger())
                 oldest_ms = await asyncio.shield(self._records.oldest_ms())
+                await self._compare([line.pixel for line in ledger])
         self._ledgers.append({line.pixel: line for line in ledger})
+        self._sents.append(self._sent())
         turned_away, before = self._turned_away(), self._turned_away_before
         self._turned_away_before = turned_away
         disk = os.statvfs(self._folder)
@@ -112,6 +120,9 @@ class SelfCheck:
             store_error=error,
             ledger=ledger,
             hour_ago=self._ledgers[0],
+            sent=self._sents[-1],
+            sent_hour_ago=self._sents[0],
+            compared=self._compared,
             oldest_ms=oldest_ms,
             hold_ms=self._hold_ms,
             paused=self._paused(),
@@ -119,4 +130,21 @@ class SelfCheck:
             turned_away=turned_away - before,
             disk_free=disk.f_bavail * disk.f_frsize,
             disk_enough=min(DISK_ENOUGH, disk.f_blocks * disk.f_frsize // 10),
+        )
+
+    async def _compare(self, pixels: Sequence[str]) -> None:
+        """How the last full hours were beside those of a week ago: once an hour, when another one is full."""
+        hour = self._clock_ms() // HOUR_MS
+        if hour == self._compared_hour:
+            return
+        self._compared = {p: [await self._span(p, hour, n) for n in SPANS_H] for p in pixels}
+        self._compared_hour = hour
+
+    async def _span(self, pixel: str, hour: int, hours: int) -> Compared:
+        account, last = self._records.account, range(hour - hours, hour)
+        week_ago = range(last.start - WEEK_H, last.stop - WEEK_H)
+        return Compared(
+            hours=hours,
+            now=await asyncio.shield(account(pixel, last)),
+            before=await asyncio.shield(account(pixel, week_ago)),
         )

@@ -28,6 +28,7 @@ from gateway import (
 )
 from gateway.admission import Admission, Callers, Limiter
 from gateway.agent import Agents
+from gateway.alerts import Sent
 from gateway.config import Settings, Site
 from gateway.enrich import Place
 from gateway.faces import OPERATOR_CONNECTIONS, Faces, Server, connections, http_server
@@ -154,6 +155,9 @@ async def _run(
             turned_away=lambda: front.turned_away + backlog.turned_away,
             paused=lambda: {lane: w.trouble for lane, w in workers.items() if w.paused},
             away=lambda: {lane: w.trouble for lane, w in workers.items() if w.away},
+            sent=lambda: {
+                lane: Sent(delivered=w.delivered, doubted=w.doubted) for lane, w in workers.items()
+            },
             hold_ms=int(settings.hold_seconds * 1000),
             clock_ms=store.clock_ms,
         )

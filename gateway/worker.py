@@ -75,6 +75,9 @@ class Worker:
         self.paused = bool(self.trouble)
         """whether it stays like this until somebody sees to it"""
         self._logged = ""
+        self.delivered = 0
+        self.doubted = 0
+        """events sent again, or about to be, though Meta may have them"""
         self.version_warning = ""
         """Meta's word that the Graph version in use is about to go"""
 
@@ -239,6 +242,8 @@ class Worker:
         del self._unsettled[: len(settled)]
         for settlement in settled:
             metrics.EVENTS.labels("delivery", settlement.outcome).inc()
+            self.delivered += settlement.outcome is Outcome.DELIVERED
+            self.doubted += settlement.ambiguous and not settlement.delivery.doubt_ms
 
     async def _give_back(self, parts: Sequence[Sequence[Delivery]], *, ambiguous: bool) -> None:
         """Return what was not sent, first in line again, as if it had not been claimed.

@@ -7,6 +7,7 @@ import click
 import pytest
 
 from gateway import cli, config, keys, metrics
+from gateway.alerts import Name
 from gateway.outcome import Outcome
 
 ROOT = Path(__file__).parent.parent
@@ -56,6 +57,11 @@ def test_the_example_files_sites_are_valid_beside_what_may_stand_beside_them(
 @pytest.mark.parametrize("outcome", list(Outcome))
 def test_every_outcome_is_explained_with_what_to_do(outcome: Outcome) -> None:
     assert f"| `{outcome}` |" in (ROOT / "docs" / "troubleshoot.md").read_text()
+
+
+@pytest.mark.parametrize("alert", list(Name))
+def test_every_alert_is_explained_with_what_to_do(alert: Name) -> None:
+    assert f"| `{alert}` |" in (ROOT / "docs" / "troubleshoot.md").read_text()
 
 
 def test_every_metric_is_documented() -> None:

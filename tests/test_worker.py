@@ -79,6 +79,21 @@ async def test_what_ran_out_during_a_pause_is_not_sent_after_it(one: Lane) -> No
 # --- doubt -------------------------------------------------------------------------------------
 
 
+async def test_an_event_that_is_sent_again_in_doubt_is_counted_once(one: Lane) -> None:
+    one.graph.say(Reply(hang_up=True), 3)
+    await one.put(*numbered(20))
+    async with one.running():
+        while "pending" in (await one.outcomes()).values():
+            await asyncio.sleep(1)
+        assert len(one.graph.asked) > 3
+        assert (one.worker.delivered, one.worker.doubted) == (20, 20)
+        one.graph.say(THROTTLED, 1)
+        await one.put("more")
+        while "pending" in (await one.outcomes()).values():
+            await asyncio.sleep(60)
+    assert (one.worker.delivered, one.worker.doubted) == (21, 20)
+
+
 async def test_what_meta_may_have_counted_is_not_sent_again_after_a_day(one: Lane) -> None:
     one.graph.say(Reply(status=500), 2)
     await one.put("doubtful")

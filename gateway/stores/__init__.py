@@ -19,7 +19,7 @@ Times are Unix milliseconds and always arguments. A store raises StoreError when
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 import msgspec
@@ -194,8 +194,12 @@ class LedgerLine:
     @property
     def adds_up(self) -> bool:
         """accepted = delivered + merged + dropped(reason) + dead + pending."""
-        spent = self.delivered + self.merged + sum(self.dropped.values()) + self.dead
-        return self.accepted == spent + self.pending
+        return self.accepted == self.settled + self.pending
+
+    @property
+    def settled(self) -> int:
+        """How many do not wait any more."""
+        return self.delivered + self.merged + sum(self.dropped.values()) + self.dead
 
     @classmethod
     def of(cls, pixel: str, tally: Mapping[str, int], pending: int) -> "LedgerLine":
@@ -209,6 +213,12 @@ class LedgerLine:
             dead=tally.get(Outcome.DEAD, 0),
             pending=pending,
         )
+
+    @classmethod
+    def of_hours(cls, pixel: str, tally: Mapping[str, int]) -> "LedgerLine":
+        """The same of some hours, where what has met no other fate is what waits."""
+        line = cls.of(pixel, tally, 0)
+        return replace(line, pending=line.accepted - line.settled)
 
 
 class Outbox(Protocol):
@@ -279,6 +289,13 @@ class Records(Protocol):
 
     async def ledger(self) -> list[LedgerLine]:
         """One line a pixel."""
+        ...
+
+    async def account(self, pixel: str, hours: range) -> LedgerLine:
+        """What became of a pixel's events that were accepted in these hours, counted from 1970.
+
+        Hours that are older than `TALLY_MS` are forgotten.
+        """
         ...
 
     async def oldest_ms(self) -> int | None:

@@ -216,6 +216,15 @@ class RedisStore:
                 lines.append(LedgerLine.of(pixel, tally, pending))
         return lines
 
+    async def account(self, pixel: str, hours: range) -> LedgerLine:
+        counters = [(hour, name) for hour in hours for name in rows.COUNTERS]
+        fields = [f"{hour}:{name}" for hour, name in counters]
+        answer = await self._client.command("HMGET", rows.key_of(pixel, "tally"), *fields)
+        tally: dict[str, int] = defaultdict(int)
+        for (_, name), n in zip(counters, cast(list[bytes | None], answer), strict=True):
+            tally[name] += int(n or 0)
+        return LedgerLine.of_hours(pixel, tally)
+
     async def oldest_ms(self) -> int | None:
         jobs = [await self._run(self._scripts.oldest, p, []) for p in await self._pixels()]
         accepted = [rows.accepted_ms(cast(bytes, job)) for job in jobs if job]

@@ -15,6 +15,8 @@ NAMES = (
     "seen", "suppressed", "held", "due", "job", "body", "log", "logged", "dead", "died", "tally",
     "seq",
 )  # fmt: skip
+COUNTERS = ("accepted", *(frozenset(Outcome) - WAITING))
+"""what is counted of an hour"""
 PIXELS_MAX = 1000
 """a ref is the event's number within its pixel, then three digits for the pixel"""
 

@@ -122,6 +122,9 @@ class SqliteStore:
     async def ledger(self) -> list[LedgerLine]:
         return await self._writer.read(operations.ledger)
 
+    async def account(self, pixel: str, hours: range) -> LedgerLine:
+        return await self._writer.read(partial(operations.account, pixel, hours))
+
     async def oldest_ms(self) -> int | None:
         return await self._writer.read(operations.oldest_ms)
 

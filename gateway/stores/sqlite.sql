@@ -266,6 +266,10 @@ SELECT pixel, outcome, sum(n) FROM tally GROUP BY pixel, outcome
 UNION ALL
 SELECT pixel, 'pending', count(*) FROM job GROUP BY pixel;
 
+-- name: account
+-- The counters of pixel ?1 from hour ?2 to before hour ?3.
+SELECT outcome, sum(n) FROM tally WHERE pixel = ?1 AND hour >= ?2 AND hour < ?3 GROUP BY outcome;
+
 -- name: oldest
 -- When the job that waits for longest was accepted: ids are given in that order.
 SELECT at FROM job ORDER BY id LIMIT 1;

@@ -291,6 +291,11 @@ def ledger(db: sqlite3.Connection) -> list[LedgerLine]:
     ]
 
 
+def account(pixel: str, hours: range, db: sqlite3.Connection) -> LedgerLine:
+    found = db.execute(SQL["account"], (pixel, hours.start, hours.stop)).fetchall()
+    return LedgerLine.of_hours(pixel, dict(found))
+
+
 def oldest_ms(db: sqlite3.Connection) -> int | None:
     row: tuple[int] | None = db.execute(SQL["oldest"]).fetchone()
     return row[0] if row else None

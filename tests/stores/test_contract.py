@@ -645,6 +645,28 @@ async def test_dead_letters_are_listed_newest_first_all_or_by_ref(store: Store) 
     assert await store.dead([]) == []
 
 
+async def test_an_account_of_hours_holds_what_was_accepted_in_them(store: Store) -> None:
+    hour = NOW // HOUR_MS
+    await store.put([entry("a"), entry("b"), entry("b"), entry("x", pixel="2")], [], NOW)
+    await store.put([entry("c")], [Drop(pixel="1", outcome=Outcome.BOT)], NOW + HOUR_MS)
+    later = NOW + 2 * HOUR_MS
+    a, _, c = await claim(store, later)
+    await settle(store, a, Outcome.DELIVERED, later)
+    await settle(store, c, Outcome.DEAD, later)
+
+    async def counts(first: int, end: int, pixel: str = "1") -> tuple[int, int, int, int, int]:
+        line = await store.account(pixel, range(hour + first, hour + end))
+        assert (line.pixel, line.adds_up) == (pixel, True)
+        dropped = sum(line.dropped.values())
+        return line.accepted, line.delivered, dropped, line.dead, line.pending
+
+    assert await counts(0, 1) == (3, 1, 1, 0, 1)
+    assert await counts(1, 2) == (2, 0, 1, 1, 0)
+    assert await counts(0, 2) == (5, 1, 2, 1, 1)
+    assert await counts(0, 1, pixel="2") == (1, 0, 0, 0, 1)
+    assert await counts(2, 9) == await counts(-9, 0) == await counts(0, 1, "3") == (0,) * 5
+
+
 async def test_the_oldest_that_waits_is_known_by_its_acceptance(store: Store) -> None:
     assert await store.oldest_ms() is None
     await store.put([entry("a"), entry("x", pixel="2", due_ms=NOW + 9)], [], NOW)
