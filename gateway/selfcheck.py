@@ -18,6 +18,8 @@ CHECKS_AN_HOUR = 60
 WEEK_H = 7 * 24
 PATIENCE_S = 2.0
 """how long the store may take to answer; a disk that hangs is as good as none"""
+READING_S = 20.0
+"""how long its records may take, for which nobody waits: a million events that wait on Redis take more than a second"""
 DISK_ENOUGH = 1024**3
 """bytes; of a small disk a tenth"""
 
@@ -106,7 +108,7 @@ class SelfCheck:
         ledger: list[LedgerLine] = []
         oldest_ms = None
         with contextlib.suppress(TimeoutError, StoreError):  # which the probe has told already
-            async with asyncio.timeout(PATIENCE_S):
+            async with asyncio.timeout(READING_S):
                 ledger = await asyncio.shield(self._records.ledger())
                 oldest_ms = await asyncio.shield(self._records.oldest_ms())
                 await self._compare([line.pixel for line in ledger])

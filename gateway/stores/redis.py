@@ -226,9 +226,12 @@ class RedisStore:
         return LedgerLine.of_hours(pixel, tally)
 
     async def oldest_ms(self) -> int | None:
-        jobs = [await self._run(self._scripts.oldest, p, []) for p in await self._pixels()]
-        accepted = [rows.accepted_ms(cast(bytes, job)) for job in jobs if job]
-        return min(accepted, default=None)
+        found = [
+            rows.accepted_ms(job)
+            for pixel in await self._pixels()
+            async for job in self._oldest_jobs(pixel)
+        ]
+        return min(found, default=None)
 
     async def events(
         self, *, limit: int, outcome: Outcome | None = None, event_id: str | None = None
@@ -271,6 +274,17 @@ class RedisStore:
                 answer = await self._run(script, pixel, [*before, *members])
                 changed += cast(int, answer)
         return changed
+
+    async def _oldest_jobs(self, pixel: str) -> AsyncIterator[bytes]:
+        """The oldest job of each stretch of what waits."""
+        cursor = b"0"
+        while True:
+            answer = await self._run(self._scripts.oldest, pixel, [cursor])
+            cursor, *jobs = cast(list[bytes], answer)
+            for job in jobs:
+                yield job
+            if cursor == b"0":
+                return
 
     async def _lines(self, pixel: str, number: int) -> AsyncIterator[LoggedEvent]:
         """The pixel's log, newest first."""

@@ -687,6 +687,18 @@ async def test_the_oldest_that_waits_is_known_by_its_acceptance(store: Store) ->
     assert await store.oldest_ms() == NOW
 
 
+async def test_the_oldest_is_known_among_thousands_that_are_due_before_it(store: Store) -> None:
+    await store.put([entry("old", due_ms=NOW + DAY_MS)], [], NOW)
+    for batch in range(6):
+        made = [entry(f"{batch}-{n}", due_ms=NOW + 5) for n in range(1000)]
+        await store.put(made, [], NOW + 5)
+    assert await store.oldest_ms() == NOW
+    [*_, old] = await claim(store, NOW + DAY_MS, limit=10_000)
+    assert old.body == b"old"
+    assert await settle(store, old, Outcome.DELIVERED)
+    assert await store.oldest_ms() == NOW + 5
+
+
 async def test_a_revived_event_starts_anew(store: Store) -> None:
     died = await kill(store, "a", NOW, reason="bad")
     later = NOW + 3 * HOUR_MS
