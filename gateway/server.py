@@ -215,6 +215,7 @@ def _workers(settings: Settings, store: Store, client: httpx2.AsyncClient) -> di
             sender=graph,
             pixel=pixel,
             per_second=settings.rate_per_second,
+            hold_ms=int(settings.hold_seconds * 1000),
             clock_ms=store.clock_ms,
             draw=random.random,
         )

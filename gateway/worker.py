@@ -11,12 +11,14 @@ from gateway.errors import StoreError
 from gateway.outcome import Outcome
 from gateway.pace import Pace
 from gateway.sender import TIMEOUT_S, Sender
-from gateway.stores import Delivery, Outbox, Settlement
+from gateway.stores import SWEPT, Delivery, Outbox, Settlement
 
 LEASE_MS = 60_000
 """longer than a request can take, shorter than anybody wants to wait for a dead worker's events"""
 MARGIN_MS = 20_000
 """what a request needs of its lease, with the settling after it"""
+RECALL_MS = 10_000
+"""how often to see whether the clock was set back"""
 LINGER_S = 1.0
 """how long a batch that is not full gathers: nobody waits for it, and Meta counts requests"""
 GRACE_S = 3.0
@@ -43,6 +45,7 @@ class Worker:
         sender: Sender,
         pixel: Pixel,
         per_second: float,
+        hold_ms: int,
         clock_ms: Callable[[], int],
         draw: Callable[[], float],
     ) -> None:
@@ -52,6 +55,9 @@ class Worker:
         self._pace = Pace(per_second)
         self._clock_ms = clock_ms
         self._draw = draw
+        # Nothing is due later than the end of a hold, a retry or a lease.
+        self._longest_ms = max(hold_ms, backoff.LONGEST_MS, LEASE_MS)
+        self._recalled_ms = -float(RECALL_MS)
         self._stopping = asyncio.Event()
         self._nudged = asyncio.Event()
         self._stored = asyncio.Event()
@@ -89,6 +95,7 @@ class Worker:
         event is claimed. Answers how many were. Raises StoreError; a network that fails is a Verdict.
         """
         await self._settle([])
+        await self._recall()
         deliveries = await self._claim()
         now_ms = self._clock_ms()
         await self._settle([s for d in deliveries if (s := _out_of_time(d, now_ms))])
@@ -191,6 +198,21 @@ class Worker:
             await _wait(self._nudged, seconds)
 
     # --- claiming and settling ---------------------------------------------------------------
+
+    async def _recall(self) -> None:
+        """Let out what would wait for the time from which the clock was set back."""
+        if _steady_ms() < self._recalled_ms + RECALL_MS:
+            return
+        now_ms = self._clock_ms()
+        # Not at once: a worker beside this one may be sending it.
+        late = await self._outbox.recall(
+            self._pixel.lane, after_ms=now_ms + self._longest_ms, due_ms=now_ms + LEASE_MS
+        )
+        if late < SWEPT:
+            self._recalled_ms = _steady_ms()
+        if late:
+            extra = {"pixel": self._pixel.lane[-4:], "events": late}
+            logger.warning("the clock was set back; what waits goes out in a minute", extra=extra)
 
     async def _claim(self) -> list[Delivery]:
         now_ms = self._clock_ms()

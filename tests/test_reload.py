@@ -88,6 +88,7 @@ class Running:
                 sender=graph,
                 pixel=pixel,
                 per_second=1000,
+                hold_ms=0,
                 clock_ms=lambda: NOW,
                 draw=lambda: 0.0,
             )

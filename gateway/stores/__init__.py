@@ -35,7 +35,7 @@ LOG_LINES = 100_000
 DEAD_MS = 30 * 24 * HOUR_MS
 DEAD_LETTERS = 100_000
 SWEPT = 2000
-"""of each kind, what one step of a sweep looks at"""
+"""of each kind, what one step looks at"""
 TALLY_MS = 90 * 24 * HOUR_MS
 
 NEWEST = 5000
@@ -259,6 +259,13 @@ class Outbox(Protocol):
 
     async def settle(self, settlements: Sequence[Settlement], now_ms: int) -> int:
         """Record what became of deliveries; answers how many were still ours to settle."""
+        ...
+
+    async def recall(self, pixel: str, *, after_ms: int, due_ms: int) -> int:
+        """Make what is due after `after_ms` due at `due_ms`, its hold or lease included; answers how many there were.
+
+        At most `SWEPT` at a time.
+        """
         ...
 
     async def turn(self, pixel: str, gap_ms: float) -> float:

@@ -53,6 +53,7 @@ class _Scripts:
     merge: Script
     claim: Script
     settle: Script
+    recall: Script
     revive: Script
     discard: Script
     sweep: Script
@@ -190,6 +191,10 @@ class RedisStore:
     async def check(self) -> None:
         """Raise StoreUnwritable for a server that would lose what it has answered for."""
         await self._client.check()
+
+    async def recall(self, pixel: str, *, after_ms: int, due_ms: int) -> int:
+        answer = await self._run(self._scripts.recall, pixel, [str(after_ms), str(due_ms)])
+        return cast(int, answer)
 
     async def turn(self, pixel: str, gap_ms: float) -> float:
         key = rows.key_of(pixel, "turn")

@@ -101,6 +101,9 @@ class SqliteStore:
     async def settle(self, settlements: Sequence[Settlement], now_ms: int) -> int:
         return await self._writer.write(partial(operations.settle, settlements, now_ms))
 
+    async def recall(self, pixel: str, *, after_ms: int, due_ms: int) -> int:
+        return await self._writer.write(partial(operations.recall, pixel, after_ms, due_ms))
+
     async def turn(self, pixel: str, gap_ms: float) -> float:
         return 0.0
 

@@ -201,6 +201,10 @@ UPDATE log SET outcome = ?1, settled = ?2, tries = line.tries, reason = line.rea
     FROM json_each(?3)
 ) AS line WHERE log.id = line.id;
 
+-- name: recall
+-- Make the jobs of pixel ?2 that are due after ?3 due at ?1; 2000 of them at most.
+UPDATE job SET due = ?1 WHERE id IN (SELECT id FROM job WHERE pixel = ?2 AND due > ?3 LIMIT 2000);
+
 -- name: sweep_seen_end
 -- The last of the next 2000 keys after ?; none when fewer are left.
 SELECT k FROM seen WHERE k > ? ORDER BY k LIMIT 1 OFFSET 1999;

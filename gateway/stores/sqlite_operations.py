@@ -222,6 +222,10 @@ def _settle(s: Settlement, now_ms: int, work: Work) -> bool:
     return ours
 
 
+def recall(pixel: str, after_ms: int, due_ms: int, work: Work) -> int:
+    return work.db.execute(SQL["recall"], (due_ms, pixel, after_ms)).rowcount
+
+
 class Sweeper:
     """Forgets, a stretch of each table a call; where it is lives in memory, as starting over costs nothing."""
 

@@ -701,6 +701,7 @@ async def lane(folder: Path, *, per_second: float = 10, draw: float = 0.5) -> As
                 sender=Sender(client, graph.url, "v26.0"),
                 pixel=pixel(),
                 per_second=per_second,
+                hold_ms=0,
                 clock_ms=now_ms,
                 draw=lambda: draw,
             )

@@ -1,14 +1,27 @@
 """A server whose clock is a day off, and is set right: nothing is lost, nothing is doubled, nothing spins."""
 
 import asyncio
+import contextlib
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 
 import msgspec
 import pytest
-from e2e.harness import PIXEL, Gateway, ScriptedGraph, StandIn, live, page_event, pixel
+from e2e.harness import (
+    PIXEL,
+    Gateway,
+    JumpingLoop,
+    Lane,
+    Reply,
+    ScriptedGraph,
+    StandIn,
+    live,
+    now_ms,
+    page_event,
+    pixel,
+)
 
 from gateway import sender
 from gateway.sender import Sender
@@ -23,21 +36,26 @@ STUCK_S = 20
 
 
 class Clock:
-    """The machine's, and how far it is off."""
+    """One that can be put off."""
 
-    def __init__(self) -> None:
+    def __init__(self, right_ms: Callable[[], int]) -> None:
+        self.right_ms = right_ms
         self.off_ms = 0
 
     def __call__(self) -> int:
-        return time.time_ns() // 1_000_000 + self.off_ms
+        return self.right_ms() + self.off_ms
 
 
-async def live_through(folder: Path, steps: Sequence[int]) -> tuple[Counter[str], int, float]:
-    """Events before and after each step of the clock: how often each came, requests, the slowest in seconds."""
-    clock, graph = Clock(), ScriptedGraph()
-    store = await SqliteStore.open(folder / "gateway.db")
+def machine_ms() -> int:
+    """This machine's."""
+    return time.time_ns() // 1_000_000
+
+
+@contextlib.asynccontextmanager
+async def delivering(folder: Path, clock: Clock) -> AsyncIterator[Lane]:
+    """A lane whose worker runs on the clock, until the end of the block."""
+    store, graph = await SqliteStore.open(folder / "gateway.db"), ScriptedGraph()
     await graph.start()
-    slowest_s = 0.0
     try:
         async with sender.new_client() as client:
             worker = Worker(
@@ -45,27 +63,46 @@ async def live_through(folder: Path, steps: Sequence[int]) -> tuple[Counter[str]
                 sender=Sender(client, graph.url, "v26.0"),
                 pixel=pixel(),
                 per_second=10,
+                hold_ms=10_000,
                 clock_ms=clock,
                 draw=lambda: 0.5,
             )
-            running = asyncio.create_task(worker.run())
-            for n, clock.off_ms in enumerate([0, *steps]):
-                begun = time.monotonic()
-                ids = {f"step-{n}-{m}" for m in range(20)}
-                await store.put([entry(one, clock()) for one in sorted(ids)], [], clock())
-                worker.wake()
-                async with asyncio.timeout(STUCK_S):
-                    while not ids <= {one for asked in graph.asked for one in asked.ids}:
-                        await asyncio.sleep(0.05)
-                slowest_s = max(slowest_s, time.monotonic() - begun)
-            worker.stop()
-            await running
-        [line] = await store.ledger()
-        assert line.delivered == line.accepted
+            made = Lane(store=store, graph=graph, worker=worker)
+            async with made.running():
+                yield made
     finally:
         await graph.stop()
         await store.close()
-    return Counter(i for a in graph.asked for i in a.ids), len(graph.asked), slowest_s
+
+
+async def live_through(folder: Path, steps: Sequence[int]) -> tuple[Counter[str], int, float]:
+    """Events before and after each step of the clock: how often each came, requests, the slowest in seconds."""
+    clock, slowest_s = Clock(machine_ms), 0.0
+    async with delivering(folder, clock) as lane:
+        for n, clock.off_ms in enumerate([0, *steps]):
+            begun = time.monotonic()
+            ids = [f"step-{n}-{m}" for m in range(20)]
+            await put(lane, clock, ids)
+            async with asyncio.timeout(STUCK_S):
+                await delivered(lane, 20 * (n + 1))
+            slowest_s = max(slowest_s, time.monotonic() - begun)
+        asked = lane.graph.asked
+    return Counter(i for a in asked for i in a.ids), len(asked), slowest_s
+
+
+async def put(lane: Lane, clock: Clock, ids: Sequence[str]) -> None:
+    await lane.store.put([entry(one, clock()) for one in ids], [], clock())
+    lane.worker.wake()
+
+
+async def delivered(lane: Lane, count: int, every_s: float = 0.05) -> None:
+    """Wait until so many are, and nothing waits."""
+    while True:
+        [line] = await lane.store.ledger()
+        if not line.pending:
+            break
+        await asyncio.sleep(every_s)
+    assert line.delivered == line.accepted == count
 
 
 def entry(event_id: str, now_ms: int) -> Entry:
@@ -94,6 +131,35 @@ def test_a_clock_that_jumps_a_day_stops_no_delivery(tmp_path: Path, steps: Seque
     )
     assert times == {f"step-{n}-{m}": 1 for n in range(3) for m in range(20)}
     assert requests <= 2 * len(times) // 20
+
+
+def test_what_waits_when_the_clock_is_set_back_goes_out_within_minutes(tmp_path: Path) -> None:
+    """New, leased and retried: each had its time by the clock as it was."""
+
+    async def set_back() -> tuple[Counter[str], int]:
+        clock = Clock(now_ms)
+        async with delivering(tmp_path, clock) as lane:
+            lane.graph.say(Reply.error(500, 2))
+            await put(lane, clock, [f"retried-{n}" for n in range(20)])
+            while len(lane.graph.asked) < 5:
+                await asyncio.sleep(1)
+            lane.graph.say(Reply(delay_s=5, hang_up=True), 1)
+            while len(lane.graph.asked) < 6:
+                await asyncio.sleep(1)
+            await put(lane, clock, [f"new-{n}" for n in range(20)])
+            clock.off_ms, before, begun_ms = -DAY_MS, len(lane.graph.asked), now_ms()
+            await delivered(lane, 40, every_s=1)
+            after = lane.graph.asked[before:]
+        return Counter(i for a in after for i in a.ids), (after[-1].at_ms - begun_ms) // 1000
+
+    with asyncio.Runner(loop_factory=JumpingLoop) as runner:
+        times, last_s = runner.run(set_back())
+    say(
+        f"clock set back by a day while 40 events wait: {len(times)} of 40 at Meta, {sum(times.values()) - len(times)} "
+        f"again, the last after {last_s} s"
+    )
+    assert times == {f"{kind}-{n}": 1 for kind in ("retried", "new") for n in range(20)}
+    assert last_s < 180
 
 
 @pytest.mark.parametrize("off", ["-1d", pytest.param("+1d", marks=long_only)])

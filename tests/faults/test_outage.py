@@ -237,6 +237,7 @@ async def live_through(folder: Path, seen: Seen) -> None:
                 sender=Sender(client, graph.url, "v26.0"),
                 pixel=pixel(),
                 per_second=RATE,
+                hold_ms=0,
                 clock_ms=seen.clock.now_ms,
                 draw=lambda: 0.5,
             )

@@ -16,6 +16,7 @@ from gateway.stores import (
     HOUR_MS,
     LOG_MS,
     NEWEST,
+    SWEPT,
     TALLY_MS,
     Delivery,
     Drop,
@@ -476,6 +477,44 @@ async def test_a_ref_is_never_used_twice(reopen: Opener) -> None:
     assert not await settle(store, old, Outcome.DELIVERED)
     assert (await claim_one(store)).ref != old.ref
     await store.close()
+
+
+@pytest.mark.parametrize("side", ["", "page"])
+async def test_a_recall_brings_forward_what_is_due_late_and_nothing_else(
+    store: Store, side: str
+) -> None:
+    dues = {"now": NOW, "edge": NOW + 50, "late": NOW + 51, "other": NOW + DAY_MS}
+    made = [entry(name, due_ms=due_ms, side=side) for name, due_ms in dues.items()]
+    await store.put([*made, entry("x", pixel="2", due_ms=NOW + DAY_MS)], [], NOW, join)
+    assert await store.recall("1", after_ms=NOW + 50, due_ms=NOW + 20) == 2
+    assert await store.recall("1", after_ms=NOW + 50, due_ms=NOW + 20) == 0
+    assert [d.body for d in await claim(store, NOW + 19)] == [b"now"]
+    assert [d.body for d in await claim(store, NOW + 20)] == [b"late", b"other"]
+    assert [d.body for d in await claim(store, NOW + 50)] == [b"edge"]
+    assert await claim(store, NOW + 50, pixel="2") == []
+    assert await accounts(store) == {
+        "1": {"accepted": 4, "pending": 4},
+        "2": {"accepted": 1, "pending": 1},
+    }
+
+
+async def test_a_lease_that_is_recalled_is_void_but_for_what_was_delivered(store: Store) -> None:
+    await store.put([entry("a"), entry("b")], [], NOW)
+    a, b = await claim(store)
+    assert await store.recall("1", after_ms=NOW, due_ms=NOW + 9) == 2
+    assert not await settle(store, a, Outcome.DEAD)
+    assert await settle(store, b, Outcome.DELIVERED)
+    again = await claim_one(store, NOW + 9)
+    assert (again.ref, again.attempt) == (a.ref, 2)
+
+
+async def test_a_recall_of_thousands_takes_several_steps(store: Store) -> None:
+    late = NOW + DAY_MS
+    for batch in range(3):
+        await store.put([entry(f"{batch}-{n}", due_ms=late) for n in range(1000)], [], NOW)
+    assert await store.recall("1", after_ms=NOW, due_ms=NOW) == SWEPT
+    assert await store.recall("1", after_ms=NOW, due_ms=NOW) == 3000 - SWEPT
+    assert len(await claim(store, limit=9999)) == 3000
 
 
 # settle

@@ -462,6 +462,15 @@ class Histories(RuleBasedStateMachine):
         self.state.now += ms
         self.state.latest = max(self.state.latest, self.state.now)
 
+    @rule(pixel=PIXELS)
+    def recall(self, pixel: str) -> None:
+        """After the clock was set back."""
+        after, due = self.state.now + 90_000, self.state.now + LEASE_MS
+        late = [e for e in self.state.waiting if e.pixel == pixel and e.due_ms > after]
+        for event in late:
+            event.due_ms = due
+        assert self.run(self.store.recall(pixel, after_ms=after, due_ms=due)) == len(late)
+
     @rule()
     def sweep(self) -> None:
         self.run(self.store.sweep(self.state.now))
