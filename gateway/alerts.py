@@ -15,6 +15,8 @@ OLDEST_MS = 15 * 60_000
 DEAD_SHARE = 0.01
 DEAD_LEAST = 10
 """dead letters of an hour below which their share says nothing"""
+CLOCK_MS = 60_000
+"""how far off a clock may be: Meta refuses what is a minute ahead"""
 DOUBTED_SHARE = 0.001
 DOUBTED_LEAST = 10
 """events sent again in an hour below which their share says nothing"""
@@ -39,6 +41,7 @@ class Name(StrEnum):
     DEAD = "dead"
     FEWER = "fewer"
     AMBIGUOUS = "ambiguous"
+    CLOCK = "clock"
     PAUSED = "paused"
     AWAY = "away"
     OVERLOAD = "overload"
@@ -91,6 +94,8 @@ class Observed:
     """when the event that waits for longest was accepted"""
     hold_ms: int = 0
     """how long a conversion waits for its other half, which is no trouble"""
+    ahead_ms: int = 0
+    """how far the clock is ahead of Meta's"""
     paused: Mapping[str, str] = field(default_factory=dict)
     """why a pixel's delivery waits for somebody to see to it, by pixel"""
     away: Mapping[str, str] = field(default_factory=dict)
@@ -134,6 +139,14 @@ def _all(seen: Observed) -> Iterator[Alert]:
     if seen.turned_away:
         text = f"{seen.turned_away} requests came that there was no time for; they were told to come again."
         yield Alert(name=Name.OVERLOAD, text=text)
+    if abs(seen.ahead_ms) > CLOCK_MS:
+        side = "ahead of" if seen.ahead_ms > 0 else "behind"
+        minutes = abs(seen.ahead_ms) // 60_000
+        text = (
+            f"The gateway's clock is {minutes} minutes {side} Meta's, and events carry its time; set it, or with "
+            "Redis that of the Redis server."
+        )
+        yield Alert(name=Name.CLOCK, text=text)
     for pixel, why in seen.paused.items():
         yield Alert(name=Name.PAUSED, pixel=pixel, text=f"Pixel {pixel}: {why}.")
     for pixel, why in seen.away.items():

@@ -7,6 +7,7 @@ published Graph answers and in RudderStack's error map, whose meaning nobody doc
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from email.utils import parsedate_to_datetime
 from enum import StrEnum
 
 import msgspec
@@ -49,6 +50,10 @@ class Verdict:
     """before the pixel's next request; 0: the worker's own schedule"""
     blame: str = ""
     """path of a field that can go, such as `user_data.fbc`: without it the event may pass"""
+    early: bool = False
+    """to Meta an event_time lies in the future: with the time that it is there the event may pass"""
+    date_s: int = 0
+    """Unix seconds at Meta when it answered; 0: not said"""
     trace: str = ""
     """Meta's fbtrace_id, which its support asks for"""
     usage: int = 0
@@ -83,6 +88,15 @@ def without(body: bytes, path: str) -> bytes | None:
     return msgspec.json.encode(event)
 
 
+def not_after(body: bytes, latest_s: int) -> bytes:
+    """An event's bytes with an event_time that is not later; the very same where it was not."""
+    event = msgspec.json.decode(body, type=dict[str, object])
+    time = event.get("event_time")
+    if not isinstance(time, int) or time <= latest_s:
+        return body
+    return msgspec.json.encode(event | {"event_time": latest_s})
+
+
 # --- the table -------------------------------------------------------------------------------
 
 
@@ -96,6 +110,7 @@ class _Meaning:
     wait_ms: int = 0
     blame: str = ""
     alone: Fate = Fate.DEAD
+    early: bool = False
 
 
 def _payload(words: str, do: str = "mend the sender and retry it", blame: str = "") -> _Meaning:
@@ -114,7 +129,14 @@ _PAYLOAD: Mapping[int | None, _Meaning] = {
     None: _payload("an event is not as Meta wants it"),
     2804001: _payload("malformed fbc", blame="user_data.fbc"),
     2804003: _payload("event_time is older than 7 days", "nothing can be done: it came too late"),
-    2804004: _payload("event_time lies in the future", "set the sender's clock"),
+    # An event from the future was refused when it came, so this one bears the time of a clock that ran ahead.
+    2804004: _Meaning(
+        Fate.SPLIT,
+        "event_time lay in the future",
+        "set the gateway's clock",
+        alone=Fate.RETRY,
+        early=True,
+    ),
     2804007: _payload("client error 2804007, which Meta does not document"),
     2804008: _payload("an item of contents has no id"),
     2804009: _payload("a Purchase without value"),
@@ -216,6 +238,7 @@ def classify(status: int, headers: Mapping[str, str], body: bytes, sent: int) ->
         verdict,
         trace=(answer.error.fbtrace_id if answer.error else answer.fbtrace_id)
         or headers.get("x-fb-trace-id", ""),
+        date_s=_seconds_of(headers.get("date", "")),
         usage=usage_of(headers)[0],
         version_warning=headers.get("x-ad-api-version-warning", "")[:200],
     )
@@ -249,6 +272,7 @@ def _of_error(status: int, error: _Error, headers: Mapping[str, str]) -> Verdict
         lane=meaning.lane,
         wait_ms=wait_ms,
         blame=blame,
+        early=meaning.early,
     )
 
 
@@ -260,6 +284,13 @@ def _of_stranger(status: int) -> Verdict:
     if status == 429:
         return Verdict(fate=Fate.RETRY, reason=reason, lane=True)
     return Verdict(fate=Fate.RETRY, reason=reason, ambiguous=status == 200 or status >= 500)
+
+
+def _seconds_of(date: str) -> int:
+    try:
+        return int(parsedate_to_datetime(date).timestamp())
+    except (ValueError, OverflowError):
+        return 0
 
 
 # Keys of user_data an event can lose and still be worth sending.

@@ -52,6 +52,7 @@ class SelfCheck:
         away: Callable[[], Mapping[str, str]],
         turned_away: Callable[[], int],
         sent: Callable[[], Mapping[str, Sent]],
+        ahead_ms: Callable[[], int],
         hold_ms: int,
         clock_ms: Callable[[], int],
     ) -> None:
@@ -62,6 +63,7 @@ class SelfCheck:
         self._away = away
         self._turned_away = turned_away
         self._turned_away_before = 0
+        self._ahead_ms = ahead_ms
         self._hold_ms = hold_ms
         self._clock_ms = clock_ms
         self._ledgers: deque[Mapping[str, LedgerLine]] = deque(maxlen=CHECKS_AN_HOUR)
@@ -127,6 +129,7 @@ class SelfCheck:
             compared=self._compared,
             oldest_ms=oldest_ms,
             hold_ms=self._hold_ms,
+            ahead_ms=self._ahead_ms(),
             paused=self._paused(),
             away=self._away(),
             turned_away=turned_away - before,

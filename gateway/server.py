@@ -158,6 +158,7 @@ async def _run(
             sent=lambda: {
                 lane: Sent(delivered=w.delivered, doubted=w.doubted) for lane, w in workers.items()
             },
+            ahead_ms=lambda: max((w.ahead_ms for w in workers.values()), key=abs, default=0),
             hold_ms=int(settings.hold_seconds * 1000),
             clock_ms=store.clock_ms,
         )

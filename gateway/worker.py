@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from gateway import backoff, capi, metrics
 from gateway.capi import Fate, Verdict
@@ -15,8 +16,8 @@ from gateway.stores import SWEPT, Delivery, Outbox, Settlement
 
 LEASE_MS = 60_000
 """longer than a request can take, shorter than anybody wants to wait for a dead worker's events"""
-MARGIN_MS = 20_000
-"""what a request needs of its lease, with the settling after it"""
+MARGIN_MS = 25_000
+"""what a request needs of its lease, with a second one where something is mended, and the settling after it"""
 RECALL_MS = 10_000
 """how often to see whether the clock was set back"""
 LINGER_S = 1.0
@@ -84,6 +85,8 @@ class Worker:
         self.delivered = 0
         self.doubted = 0
         """events sent again, or about to be, though Meta may have them"""
+        self.ahead_ms = 0
+        """how far the clock was ahead of Meta's at its last answer, the answer's way included"""
         self.version_warning = ""
         """Meta's word that the Graph version in use is about to go"""
 
@@ -108,7 +111,7 @@ class Worker:
                 await self._give_back(parts, ambiguous=doubt)
                 break
             part = parts.pop()
-            verdict = await self._send([d.body for d in part])
+            verdict = await self._send_in_time([d.body for d in part])
             doubt = doubt or verdict.ambiguous
             if verdict.fate is Fate.SPLIT and len(part) > 1:
                 middle = len(part) // 2
@@ -246,9 +249,26 @@ class Worker:
             return capi.unreachable("stopped before Meta answered", ambiguous=True)
         finally:
             self._patience = None
+        if verdict.date_s:
+            self.ahead_ms = self._clock_ms() - verdict.date_s * 1000
         if pixel is self._pixel or not verdict.lane:
             self._heed(verdict, len(bodies))
         return verdict
+
+    async def _send_in_time(self, bodies: Sequence[bytes]) -> Verdict:
+        """Send; what comes from the future, by a clock that ran ahead, once more with the time that it is at Meta."""
+        verdict = await self._send(bodies)
+        if not verdict.early:
+            return verdict
+        latest_s = verdict.date_s or self._clock_ms() // 1000
+        mended = [capi.not_after(body, latest_s) for body in bodies]
+        if mended == bodies:
+            return verdict
+        await self._take_turn()
+        second = await self._send(mended)
+        if second.fate is not Fate.DELIVERED:
+            return second
+        return replace(second, reason=f"delivered with Meta's time where {verdict.reason}")
 
     async def _settle(self, settlements: Sequence[Settlement]) -> None:
         """Write down what became of deliveries, and first what could not be written down before.
@@ -292,7 +312,7 @@ class Worker:
         body = capi.without(delivery.body, verdict.blame) if verdict.blame else None
         if body is not None:
             await self._take_turn()
-            second = await self._send([body])
+            second = await self._send_in_time([body])
             if second.fate is Fate.DELIVERED:
                 reason = f"delivered without {verdict.blame}: {verdict.reason}"
                 return Verdict(fate=Fate.DELIVERED, reason=reason, trace=second.trace)
@@ -407,4 +427,4 @@ def _out_of_time(delivery: Delivery, now_ms: int) -> Settlement | None:
     return None
 
 
-assert MARGIN_MS > TIMEOUT_S * 1000
+assert MARGIN_MS > 2 * TIMEOUT_S * 1000

@@ -22,6 +22,7 @@ WELL = Observed(
     ledger=(LedgerLine(pixel="1", accepted=1000, delivered=900, merged=0, dead=50, pending=50),),
     hour_ago={"1": LedgerLine(pixel="1", accepted=0, delivered=0, merged=0, dead=50)},
     oldest_ms=NOW - 15 * 60_000,
+    ahead_ms=60_000,
     disk_free=100,
     disk_enough=100,
 )
@@ -47,6 +48,8 @@ def test_all_is_well() -> None:
         (replace(WELL, ledger=(line(accepted=2, pending=1),)), Name.LEDGER),
         (replace(WELL, oldest_ms=NOW - 15 * 60_000 - 1), Name.OLDEST),
         (replace(WELL, turned_away=1), Name.OVERLOAD),
+        (replace(WELL, ahead_ms=60_001), Name.CLOCK),
+        (replace(WELL, ahead_ms=-60_001), Name.CLOCK),
         (replace(WELL, paused={"1": "the access token has expired"}), Name.PAUSED),
         (replace(WELL, away={"1": "nothing gets through to Meta"}), Name.AWAY),
     ],
@@ -186,6 +189,7 @@ class Watch:
             away=lambda: self.away,
             turned_away=lambda: self.turned_away,
             sent=lambda: self.sent,
+            ahead_ms=lambda: 0,
             hold_ms=0,
             clock_ms=lambda: self.now_ms,
         )

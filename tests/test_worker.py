@@ -4,16 +4,18 @@ import asyncio
 import contextlib
 import sqlite3
 from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import replace
 from pathlib import Path
 
+import msgspec
 import pytest
 from disk import full_disk
-from e2e.harness import Asked, JumpingLoop, Lane, Reply, lane, now_ms, pixel
+from e2e.harness import PIXEL, Asked, JumpingLoop, Lane, Reply, lane, now_ms, pixel
 
 from gateway import capi, metrics
 from gateway.errors import StoreError, StoreUnwritable
 from gateway.outcome import Outcome
-from gateway.stores import Delivery, Settlement
+from gateway.stores import Delivery, Entry, Note, Settlement
 from gateway.worker import LEASE_MS
 
 DAY_S = 86_400
@@ -74,6 +76,87 @@ async def test_what_ran_out_during_a_pause_is_not_sent_after_it(one: Lane) -> No
             await asyncio.sleep(60)
     assert await one.outcomes() == {"late": "too_old", "good": "delivered"}
     assert "late" not in one.graph.asked[-1].ids
+
+
+# --- an event from the future ------------------------------------------------------------------
+
+
+RIGHT = "Thu, 20 Nov 2025 12:00:00 GMT"
+RIGHT_S = 1_763_640_000
+
+
+async def put_at(one: Lane, **times: int) -> None:
+    """Store events of these times, as a clock a day ahead accepts them."""
+    made = [
+        Entry(
+            pixel=PIXEL,
+            key=name.encode().rjust(16),
+            body=msgspec.json.encode({"event_id": name, "event_time": at_s}),
+            due_ms=now_ms(),
+            deadline_ms=now_ms() + 86_400_000,
+            note=Note(event_name="Lead", event_id=name, source="backend"),
+        )
+        for name, at_s in times.items()
+    ]
+    await one.store.put(made, [], now_ms())
+
+
+def refusing_the_future(
+    date: str | None, right_s: int = RIGHT_S
+) -> Callable[[Asked], Reply | None]:
+    """As Graph does, whose answers tell its time."""
+    early = Reply.error(400, 100, 2804004)
+    early = replace(early, headers={"Date": date}) if date else early
+
+    def reply(asked: Asked) -> Reply | None:
+        ahead = any(int(str(event["event_time"])) > right_s + 60 for event in asked.events)
+        return early if ahead else None
+
+    return reply
+
+
+async def test_what_a_clock_that_runs_ahead_has_stamped_goes_out_with_meta_s_time(
+    one: Lane,
+) -> None:
+    one.graph.reply = refusing_the_future(RIGHT)
+    await put_at(one, old=RIGHT_S - 50, soon=RIGHT_S + 60, ahead=RIGHT_S + DAY_S)
+    assert await one.worker.drain_once() == 3
+    refused, taken = one.graph.asked
+    assert refused.ids == taken.ids == ["old", "soon", "ahead"]
+    assert [e["event_time"] for e in taken.events] == [RIGHT_S - 50, RIGHT_S, RIGHT_S]
+    assert abs(one.worker.ahead_ms - (now_ms() - RIGHT_S * 1000)) < 60_000
+    log = await one.log()
+    assert {str(line.outcome) for line in log.values()} == {"delivered"}
+    assert log["ahead"].reason == (
+        "delivered with Meta's time where event_time lay in the future (code 100/2804004); set the gateway's clock"
+    )
+
+
+async def test_without_a_word_of_meta_s_clock_it_waits_until_its_time_has_come(
+    tmp_path: Path,
+) -> None:
+    async with lane(tmp_path) as one:
+        right_s = now_ms() // 1000 - DAY_S
+        one.graph.reply = refusing_the_future(None, right_s)
+        await put_at(one, ahead=now_ms() // 1000, good=right_s)
+        async with one.running():
+            while (await one.outcomes())["good"] == "pending":
+                await asyncio.sleep(1)
+            assert await one.outcomes() == {"ahead": "pending", "good": "delivered"}
+            one.graph.reply = refusing_the_future(None, now_ms() // 1000)
+            while (await one.outcomes())["ahead"] == "pending":
+                await asyncio.sleep(1)
+        assert await one.outcomes() == {"ahead": "delivered", "good": "delivered"}
+
+
+async def test_an_event_that_stays_early_for_meta_is_not_asked_about_for_ever(one: Lane) -> None:
+    one.graph.reply = refusing_the_future(
+        RIGHT, RIGHT_S - 3600
+    )  # it does not keep to its own clock
+    await put_at(one, a=RIGHT_S + DAY_S, b=RIGHT_S + DAY_S)
+    assert await one.worker.drain_once() == 2
+    assert len(one.graph.asked) <= 6
+    assert set((await one.outcomes()).values()) == {"pending"}
 
 
 # --- doubt -------------------------------------------------------------------------------------

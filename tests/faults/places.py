@@ -74,6 +74,7 @@ def end_leases(redis: RedisServer) -> None:
 
 class _Named(msgspec.Struct, frozen=True):
     event_id: str
+    event_time: int
 
 
 class Arrival(msgspec.Struct, frozen=True):
