@@ -1,5 +1,6 @@
 """The documentation is held equal to the code: settings, outcomes, metrics, commands, links."""
 
+import ast
 import re
 from pathlib import Path
 
@@ -54,14 +55,34 @@ def test_the_example_files_sites_are_valid_beside_what_may_stand_beside_them(
     assert only.pixels[1].access_token == "hunter2"
 
 
-@pytest.mark.parametrize("outcome", list(Outcome))
-def test_every_outcome_is_explained_with_what_to_do(outcome: Outcome) -> None:
-    assert f"| `{outcome}` |" in (ROOT / "docs" / "troubleshoot.md").read_text()
+def explained(table: str) -> dict[str, list[str]]:
+    """What troubleshoot.md says of each thing in one of its tables: what it means, and what to do."""
+    text = (ROOT / "docs" / "troubleshoot.md").read_text()
+    rows = text.partition(f"\n| {table} | means | do |\n")[2].partition("\n\n")[0].splitlines()[1:]
+    cells = [[cell.strip(" `") for cell in row.strip("|").split(" | ")] for row in rows]
+    assert all(len(row) == 3 and all(row) for row in cells), cells
+    return {name: said for name, *said in cells}
 
 
-@pytest.mark.parametrize("alert", list(Name))
-def test_every_alert_is_explained_with_what_to_do(alert: Name) -> None:
-    assert f"| `{alert}` |" in (ROOT / "docs" / "troubleshoot.md").read_text()
+def test_every_outcome_is_explained_with_what_to_do_and_no_other() -> None:
+    assert explained("outcome").keys() == {str(outcome) for outcome in Outcome}
+
+
+def test_every_alert_is_explained_with_what_to_do_and_no_other() -> None:
+    assert explained("alert").keys() == {str(name) for name in Name}
+
+
+def statuses() -> set[str]:
+    """Every HTTP status that stands for a refusal in the faces' code."""
+    trees = [ast.parse(file.read_text()) for file in (ROOT / "gateway" / "web").glob("*.py")]
+    numbers = {n.value for tree in trees for n in ast.walk(tree) if isinstance(n, ast.Constant)}
+    return {str(n) for n in numbers if isinstance(n, int) and 400 <= n < 600}
+
+
+def test_every_answer_is_explained_with_what_to_do_and_no_other() -> None:
+    # Of another method than a path's own the answer is 404.
+    assert explained("answer").keys() == statuses() - {"405"}
+    assert {"408", "413", "415", "429", "431", "503"} <= statuses()
 
 
 def test_every_metric_is_documented() -> None:
