@@ -311,6 +311,19 @@ async def test_the_turns_of_a_pixel_are_shared(redis_server: RedisServer) -> Non
         assert await other.turn("2", hour) == 0
 
 
+async def test_turns_booked_before_the_clock_was_set_back_keep_nobody_waiting(
+    redis_server: RedisServer,
+) -> None:
+    gap, day_us = 1000.0, DAY_MS * 1000
+    url = redis_server.new_database()
+    async with opened(url) as store:
+        async with Redis.from_url(url) as client:
+            seconds, _ = await client.time()
+            await client.set("gw1:{1}:turn", seconds * 1_000_000 + day_us)
+        assert await store.turn("1", gap) == 0
+        assert 0 < await store.turn("1", gap) <= gap
+
+
 async def test_the_clock_is_the_servers(redis_server: RedisServer) -> None:
     async with opened(redis_server.url) as store:
         async with Redis(port=redis_server.port) as client:
