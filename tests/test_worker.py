@@ -12,11 +12,12 @@ import pytest
 from disk import full_disk
 from e2e.harness import PIXEL, Asked, JumpingLoop, Lane, Reply, lane, now_ms, pixel
 
-from gateway import capi, metrics
+from gateway import capi, metrics, sender
 from gateway.errors import StoreError, StoreUnwritable
 from gateway.outcome import Outcome
+from gateway.sender import Sender
 from gateway.stores import Delivery, Entry, Note, Settlement
-from gateway.worker import LEASE_MS
+from gateway.worker import LEASE_MS, Worker
 
 DAY_S = 86_400
 REJECTED = Reply.error(400, 100, 2804019)
@@ -39,6 +40,17 @@ async def one(tmp_path: Path) -> AsyncIterator[Lane]:
 
 def rejecting(*bad: str) -> Callable[[Asked], Reply | None]:
     return lambda asked: REJECTED if set(bad) & set(asked.ids) else None
+
+
+def simple(name: str) -> Entry:
+    return Entry(
+        pixel=PIXEL,
+        key=name.encode().rjust(16),
+        body=msgspec.json.encode({"event_id": name}),
+        due_ms=now_ms(),
+        deadline_ms=now_ms() + DAY_S * 1000,
+        note=Note(event_name="Lead", event_id=name, source="backend"),
+    )
 
 
 def numbered(count: int) -> list[str]:
@@ -78,6 +90,57 @@ async def test_what_ran_out_during_a_pause_is_not_sent_after_it(one: Lane) -> No
     assert "late" not in one.graph.asked[-1].ids
 
 
+# --- a clock that was set back -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("hold_ms", "ahead_ms", "recalled"),
+    [
+        pytest.param(0, 299_000, False, id="a-retry"),
+        pytest.param(3_600_000, 3_599_000, False, id="a-hold"),
+        pytest.param(0, 3_599_000, True, id="longer-than-a-retry"),
+        pytest.param(3_600_000, 3_700_000, True, id="longer-than-a-hold"),
+    ],
+)
+async def test_what_is_due_later_than_anything_can_be_is_due_in_a_minute(
+    tmp_path: Path, hold_ms: int, ahead_ms: int, recalled: bool
+) -> None:
+    async with lane(tmp_path, hold_ms=hold_ms) as one:
+        far = replace(simple("a"), due_ms=now_ms() + ahead_ms)
+        await one.store.put([far], [], now_ms())
+        assert await one.worker.drain_once() == 0
+        await asyncio.sleep(50)
+        assert await one.worker.drain_once() == 0
+        await asyncio.sleep(10)
+        assert await one.worker.drain_once() == (1 if recalled else 0)
+
+
+async def test_what_another_worker_is_sending_meanwhile_is_not_sent_twice(
+    one: Lane,
+) -> None:
+    day_ms = DAY_S * 1000
+    async with sender.new_client() as client:
+        other = Worker(
+            outbox=one.store,
+            sender=Sender(client, one.graph.url, "v26.0"),
+            pixel=pixel(),
+            per_second=10,
+            hold_ms=0,
+            clock_ms=lambda: now_ms() - day_ms,
+            draw=lambda: 0.5,
+        )
+        one.graph.say(Reply(body=b'{"events_received":1}', delay_s=9), 1)
+        await one.put("a")
+        sending = asyncio.create_task(one.worker.drain_once())
+        while not one.graph.asked:
+            await asyncio.sleep(0.1)
+        for _ in range(100):
+            assert await other.drain_once() == 0
+            await asyncio.sleep(1)
+        assert await sending == 1
+    assert [asked.ids for asked in one.graph.asked] == [["a"]]
+
+
 # --- an event from the future ------------------------------------------------------------------
 
 
@@ -88,14 +151,7 @@ RIGHT_S = 1_763_640_000
 async def put_at(one: Lane, **times: int) -> None:
     """Store events of these times, as a clock a day ahead accepts them."""
     made = [
-        Entry(
-            pixel=PIXEL,
-            key=name.encode().rjust(16),
-            body=msgspec.json.encode({"event_id": name, "event_time": at_s}),
-            due_ms=now_ms(),
-            deadline_ms=now_ms() + 86_400_000,
-            note=Note(event_name="Lead", event_id=name, source="backend"),
-        )
+        replace(simple(name), body=msgspec.json.encode({"event_id": name, "event_time": at_s}))
         for name, at_s in times.items()
     ]
     await one.store.put(made, [], now_ms())

@@ -689,7 +689,9 @@ def pixel(token: str | None = TOKEN) -> Pixel:
 
 
 @contextlib.asynccontextmanager
-async def lane(folder: Path, *, per_second: float = 10, draw: float = 0.5) -> AsyncIterator[Lane]:
+async def lane(
+    folder: Path, *, per_second: float = 10, draw: float = 0.5, hold_ms: int = 0
+) -> AsyncIterator[Lane]:
     """A lane on the running loop, which should be a JumpingLoop. `draw` is every random number."""
     store = await SqliteStore.open(folder / "gateway.db")
     graph = ScriptedGraph()
@@ -701,7 +703,7 @@ async def lane(folder: Path, *, per_second: float = 10, draw: float = 0.5) -> As
                 sender=Sender(client, graph.url, "v26.0"),
                 pixel=pixel(),
                 per_second=per_second,
-                hold_ms=0,
+                hold_ms=hold_ms,
                 clock_ms=now_ms,
                 draw=lambda: draw,
             )

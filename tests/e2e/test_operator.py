@@ -100,6 +100,25 @@ def test_an_alert_is_in_readyz_the_metrics_the_dashboard_and_once_in_the_log(
         assert gateway.log.count("alert: ") == 1
 
 
+def test_a_site_whose_tag_is_gone_is_told_to_the_operator(
+    tmp_path: Path, stand_in: StandIn
+) -> None:
+    with Gateway(tmp_path, live(stand_in.url, GATEWAY_ADMIN_PASSWORD=PASSWORD)) as gateway:
+        gateway.start()
+        assert gateway.hit(page_event("while-the-tag-was-there")).status_code == 204
+        gateway.settled()
+        assert gateway.terminate() == 0
+        with contextlib.closing(sqlite3.connect(gateway.data / "gateway.db")) as db, db:
+            db.execute("UPDATE tally SET n = 500 * n, hour = hour - 7 * 24 - 2")
+        gateway.start()
+        [alert] = wait_until(lambda: gateway.admin("/readyz").json()["alerts"])
+        assert (alert["name"], alert["pixel"]) == ("fewer", PIXEL)
+        assert "0 usable events came in the last 3 full hours, and 500 in" in alert["text"]
+        assert metric(gateway, "gateway_alerts", alert="fewer") == 1
+        assert alert["text"] in gateway.admin("/api/overview", PASSWORD).json()["notes"]
+        assert gateway.log.count("alert: ") == 1
+
+
 def test_readyz_and_metrics_answer_while_the_disk_does_not(
     tmp_path: Path, stand_in: StandIn
 ) -> None:
