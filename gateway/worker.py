@@ -387,7 +387,7 @@ class Worker:
             return verdict.wait_ms or backoff.lane_ms(self._refusals, pause=pause)
         if verdict.fate is Fate.SPLIT and count > 1:
             return 0  # whether anything gets through will be seen by its parts
-        if Fate.RETRY in (verdict.fate, verdict.alone):
+        if Fate.RETRY in (verdict.fate, verdict.alone) and not verdict.early:
             # A pixel that was refused goes on with one event until one gets through.
             self._failures = max(self._failures + 1, AWAY if self._refusals else 0)
             self._refusals = 0
