@@ -6,7 +6,7 @@
     │   ├── HitEncoded       compressed in a way that is not taken here
     │   └── HitTooLarge      more bytes or more events than one request may carry
     └── StoreError           the store cannot keep its word: nothing was accepted
-        ├── StoreBusy        more waits for the disk than it takes in time
+        ├── StoreBusy        more waits for the disk than it takes in time, or it hangs
         ├── StoreLocked      another process owns it
         └── StoreUnwritable  it cannot be written (read-only, broken)
             └── StoreFull    no room is left for more
@@ -45,7 +45,7 @@ class StoreError(GatewayError):
 
 
 class StoreBusy(StoreError):
-    """More waits for the disk than it takes in time."""
+    """More waits for the disk than it takes in time, or it takes nothing at all."""
 
 
 class StoreLocked(StoreError):

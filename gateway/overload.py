@@ -20,8 +20,7 @@ BYTES = 8 * 1024 * 1024
 HIGH = 0.8
 """of either, from which on only what matters is let in"""
 HIGH_S = 0.5
-"""the same, by how long the oldest has been waiting"""
-FULL_S = 2.0
+"""the same, by how long the oldest has been waiting; a store lets nobody wait for long"""
 
 VITAL = frozenset({"Purchase", "CompleteRegistration", "Lead", "Subscribe", "InitiateCheckout"})
 
@@ -68,7 +67,7 @@ class Backlog:
         share = max(self._items / ITEMS, self._bytes / BYTES)
         oldest = next(iter(self._since.values()), None)
         waited_s = 0.0 if oldest is None else self._clock_s() - oldest
-        if share >= 1 or waited_s > FULL_S:
+        if share >= 1:
             return Load.FULL
         return Load.HIGH if share >= HIGH or waited_s > HIGH_S else Load.CALM
 

@@ -15,6 +15,9 @@ A store knows keys and bytes, never events. What it promises:
 - Every change of an event's state moves the tally of the hour it was accepted in, in the same transaction,
   so that accepted = delivered + merged + dropped + dead + pending at every moment, per pixel and hour.
 
+- `put` answers within `PUT_S`, or raises StoreBusy and withdraws what is not being written yet; what is may be stored
+  all the same. Whoever sends it again, with the same key, is told DUPLICATE then, so nothing comes of it twice.
+
 Times are Unix milliseconds and always arguments. A store raises StoreError when it cannot keep its word.
 """
 
@@ -28,6 +31,9 @@ from gateway.outcome import DROPPED, Outcome
 
 HOUR_MS = 3_600_000
 DEDUP_MS = 48 * HOUR_MS
+
+PUT_S = 2.0
+"""how long a put waits for a disk or a server that hangs; whoever sent the event waits with it"""
 
 # How long `sweep` leaves alone what nobody waits for any more.
 LOG_MS = 7 * 24 * HOUR_MS
@@ -234,7 +240,8 @@ class Outbox(Protocol):
         """Keep the entries, count the drops; durable on return.
 
         Answers for each entry, in order: HELD or PENDING (kept), MERGED (into the held copy), SUPPRESSED or
-        DUPLICATE. Without `merge` a copy is a duplicate, held or not.
+        DUPLICATE. Without `merge` a copy is a duplicate, held or not. Raises StoreBusy after PUT_S, and at once
+        while something has been hanging for so long.
         """
         ...
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TypeVar, cast
 
-from gateway.errors import StoreError
+from gateway.errors import StoreBusy, StoreError
 from gateway.outcome import Outcome
 from gateway.stores import (
     DEAD_LETTERS,
@@ -24,6 +24,7 @@ from gateway.stores import (
     LOG_LINES,
     LOG_MS,
     NEWEST,
+    PUT_S,
     TALLY_MS,
     DeadLetter,
     Delivery,
@@ -43,6 +44,7 @@ T = TypeVar("T")
 
 logger = logging.getLogger(__name__)
 
+_HANGS = f"redis does not answer within {PUT_S:g} s"
 _CHUNK = 1000
 """log lines and dead letters asked for at once"""
 
@@ -125,8 +127,16 @@ class RedisStore:
             parts[entry.pixel].entries.append(entry)
         for drop in drops:
             parts[drop.pixel].drops.append(drop)
+        if any(self._lane(pixel).hangs() for pixel in parts):
+            raise StoreBusy(_HANGS)
         handed = {pixel: self._lane(pixel).hand_in(part) for pixel, part in parts.items()}
-        stored = await asyncio.gather(*handed.values(), return_exceptions=True)
+        try:
+            async with asyncio.timeout(PUT_S):
+                stored = await asyncio.gather(*handed.values(), return_exceptions=True)
+        except TimeoutError:
+            for pixel, future in handed.items():
+                self._lane(pixel).withdraw(future)
+            raise StoreBusy(_HANGS) from None
         answers = {}
         for pixel, answer in zip(handed, stored, strict=True):
             if isinstance(answer, BaseException):

@@ -9,7 +9,7 @@ from typing import cast
 import msgspec
 
 from gateway.outcome import Outcome
-from gateway.stores import DEDUP_MS, HOUR_MS, Drop, Entry, Half, Joined, Merge, Note
+from gateway.stores import DEDUP_MS, HOUR_MS, PUT_S, Drop, Entry, Half, Joined, Merge, Note
 
 JOB = struct.Struct(">dddH16s")
 """acceptance, deadline, doubt, tries and key, as lua/common.lua packs them; the side follows"""
@@ -95,6 +95,10 @@ class _Held:
         return copy.merge(mine, Half(side=e.side, body=e.body, note=e.note))
 
 
+_Answer = asyncio.Future[list[Outcome]]
+_Group = dict[_Answer, Part]
+
+
 class Lane:
     """One pixel's way into the store: one script at a time, with everything that has come meanwhile."""
 
@@ -102,16 +106,29 @@ class Lane:
         self._prepare = prepare
         self._put = put
         self._merge = merge
-        self._waiting: list[tuple[Part, asyncio.Future[list[Outcome]]]] = []
+        self._waiting: _Group = {}
         self._flushing: asyncio.Task[None] | None = None
+        self._begun_s = 0.0
+        """when the group under way was sent, by the loop's clock"""
 
-    def hand_in(self, part: Part) -> asyncio.Future[list[Outcome]]:
+    def hand_in(self, part: Part) -> _Answer:
         """The part is on its way; its answer comes when it is durable. Cancelling gives up the answer only."""
-        future: asyncio.Future[list[Outcome]] = asyncio.get_running_loop().create_future()
-        self._waiting.append((part, future))
+        loop = asyncio.get_running_loop()
+        future: _Answer = loop.create_future()
+        self._waiting[future] = part
         if self._flushing is None:
+            self._begun_s = loop.time()
             self._flushing = asyncio.create_task(self._flush())
         return future
+
+    def withdraw(self, future: _Answer) -> None:
+        """Do not send what the future is for; what is on its way may be stored all the same."""
+        self._waiting.pop(future, None)
+
+    def hangs(self) -> bool:
+        """Whether the group under way has been for so long that nobody should wait behind it."""
+        waits_s = asyncio.get_running_loop().time() - self._begun_s
+        return self._flushing is not None and waits_s > PUT_S
 
     async def finish(self) -> None:
         """Until everything that was handed in is answered."""
@@ -121,30 +138,34 @@ class Lane:
     async def _flush(self) -> None:
         while self._waiting:
             group = self._take()
+            self._begun_s = asyncio.get_running_loop().time()
             try:
                 await self._prepare()
-                answers = await self._send([part for part, _ in group])
+                answers = await self._send(list(group.values()))
             except Exception as error:
                 # Whoever came meanwhile would wait for the same silence.
-                for _, future in (*group, *self._waiting):
+                for future in (*group, *self._waiting):
                     if not future.done():
                         future.set_exception(error)
-                self._waiting = []
+                self._waiting.clear()
             else:
-                for (_, future), answer in zip(group, answers, strict=True):
+                for future, answer in zip(group, answers, strict=True):
                     if not future.done():
                         future.set_result(answer)
         self._flushing = None
 
-    def _take(self) -> list[tuple[Part, asyncio.Future[list[Outcome]]]]:
+    def _take(self) -> _Group:
         """The next group. A call is never torn apart: it is stored whole or not at all."""
-        items = size = taken = 0
-        for part, _ in self._waiting:
+        items = size = 0
+        group: _Group = {}
+        for future, part in self._waiting.items():
             more, larger = part.weight()
-            if taken and (items + more > GROUP_ITEMS or size + larger > GROUP_BYTES):
+            if group and (items + more > GROUP_ITEMS or size + larger > GROUP_BYTES):
                 break
-            items, size, taken = items + more, size + larger, taken + 1
-        group, self._waiting = self._waiting[:taken], self._waiting[taken:]
+            items, size = items + more, size + larger
+            group[future] = part
+        for future in group:
+            del self._waiting[future]
         return group
 
     async def _send(self, parts: Sequence[Part]) -> list[list[Outcome]]:

@@ -18,9 +18,10 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import TypeVar
 
-from gateway.errors import StoreError, StoreFull, StoreLocked, StoreUnwritable
+from gateway.errors import StoreBusy, StoreError, StoreFull, StoreLocked, StoreUnwritable
 from gateway.outcome import Outcome
 from gateway.stores import (
+    PUT_S,
     DeadLetter,
     Delivery,
     Drop,
@@ -286,6 +287,8 @@ def _version(db: sqlite3.Connection) -> int:
 
 # The thread that owns the connection.
 
+_HANGS = f"the disk does not answer within {PUT_S:g} s"
+
 
 class _Call:
     """An operation on its way to the thread, and how to answer whoever awaits it."""
@@ -302,11 +305,14 @@ class _Call:
         self.writes = writes
         self.grows = grows
         self.keys = keys
+        self.withdrawn = False
+        """whoever awaited it was told to come again, so it is not begun any more"""
         self._answer: Callable[[], None]
         self._future = future
 
         def run(work: Work) -> None:
-            self._answer = partial(future.set_result, operation(work))
+            if not self.withdrawn:
+                self._answer = partial(future.set_result, operation(work))
 
         self.run = run
 
@@ -314,7 +320,9 @@ class _Call:
         self._answer = partial(self._future.set_exception, error)
 
     def answer(self) -> None:
-        if not self._future.done():  # whoever was cancelled does not wait any more
+        if (
+            not self._future.done()
+        ):  # whoever was cancelled, or was told already, does not wait any more
             self._answer()
 
 
@@ -328,6 +336,8 @@ class _Writer:
         self._loop = asyncio.get_running_loop()
         self._queue: SimpleQueue[_Call | None] = SimpleQueue()
         self._closed = False
+        self._begun_s: float | None = None
+        """when the thread began with what it is at, by the steady clock"""
         self._thread = threading.Thread(target=self._run, name="sqlite-store", daemon=True)
         self._thread.start()
 
@@ -336,7 +346,9 @@ class _Writer:
     ) -> T:
         """The operation's answer, durable. Cancelling gives up the answer, not the operation.
 
-        `grows`: it brings more than it takes away, and is the first to be refused when room is short.
+        `grows`: it brings more than it takes away. It is the first to be refused when room is short, and is
+        withdrawn after PUT_S. (What is in the transaction under way by then may still be stored: nobody can tell
+        before the disk does. Its sender comes again with the same key, and is told that it is a duplicate.)
         `keys`: the dedup keys it will ask for.
         """
         return await self._call(operation, writes=True, grows=grows, keys=keys)
@@ -361,14 +373,29 @@ class _Writer:
     ) -> T:
         if self._closed:
             raise StoreError("the store is closed")
+        # Neither would this one be answered, and what waits stays bounded.
+        if grows and self._hangs():
+            raise StoreBusy(_HANGS)
         future: asyncio.Future[T] = self._loop.create_future()
-        self._queue.put(_Call(operation, future, writes=writes, grows=grows, keys=keys))
-        return await future
+        call = _Call(operation, future, writes=writes, grows=grows, keys=keys)
+        self._queue.put(call)
+        try:
+            async with asyncio.timeout(PUT_S if grows else None):
+                return await future
+        except TimeoutError:
+            call.withdrawn = True
+            raise StoreBusy(_HANGS) from None
+
+    def _hangs(self) -> bool:
+        begun_s = self._begun_s
+        return begun_s is not None and time.monotonic() - begun_s > PUT_S
 
     def _run(self) -> None:
         closing = False
         while not closing:
+            self._begun_s = None
             group = [self._queue.get()]
+            self._begun_s = time.monotonic()
             group += [self._queue.get() for _ in range(self._queue.qsize())]
             closing = None in group
             calls = [call for call in group if call is not None]

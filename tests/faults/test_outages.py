@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from disk import filled, small_disk
+from disk import filled, loop_disk, small_disk
 from e2e.harness import StandIn, wait_until
 from redis import Redis
 from stores.redis_server import RedisServer
@@ -99,6 +99,27 @@ def test_disk_full(tmp_path: Path, stand_in: StandIn) -> None:
             seen.through(filled(disk))
             expect_nothing_lost(seen.judged("disk full"))
             assert seen.during[503]
+
+
+def test_disk_hung(tmp_path: Path, stand_in: StandIn) -> None:
+    """Only the data lies on it, so that the test's own files do not hang with it."""
+    folder = tmp_path / "gateway"
+    folder.mkdir()
+    with loop_disk(folder / "data") as disk:
+        place = Place("sqlite", folder, stand_in, None)
+        with place.gateway.start():
+            seen = Endured(place)
+
+            @contextlib.contextmanager
+            def hung() -> Iterator[None]:
+                with disk.hung():
+                    yield
+                    assert place.gateway.admin("/readyz").status_code == 503
+
+            seen.through(hung())
+            assert place.gateway.admin("/readyz").status_code == 200
+            expect_nothing_lost(seen.judged("disk hung"))
+            assert seen.slowest_s < PATIENT_S
 
 
 def test_redis_full(tmp_path: Path, stand_in: StandIn, redis: RedisServer) -> None:

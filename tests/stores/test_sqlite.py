@@ -20,9 +20,18 @@ import pytest
 from disk import full_disk
 
 import gateway
-from gateway.errors import StoreError, StoreFull, StoreLocked, StoreUnwritable
+from gateway.errors import StoreBusy, StoreError, StoreFull, StoreLocked, StoreUnwritable
 from gateway.outcome import Outcome
-from gateway.stores import DEDUP_MS, HOUR_MS, TALLY_MS, sqlite, sqlite_operations, sqlite_work
+from gateway.stores import (
+    DEDUP_MS,
+    HOUR_MS,
+    TALLY_MS,
+    Half,
+    Joined,
+    sqlite,
+    sqlite_operations,
+    sqlite_work,
+)
 from gateway.stores.sqlite import SqliteReader, SqliteStore, banner_of
 
 from . import DAY_MS, NOW, accounts, claim, claim_one, entry, join, kill, settle
@@ -286,6 +295,43 @@ async def test_a_full_disk_fails_writes_and_probes_and_heals(store: SqliteStore)
     await store.probe()
     assert await store.put([entry("a")], [], NOW) == [Outcome.PENDING]
     assert [d.attempt for d in await claim(store)] == [1] * 101
+
+
+async def test_while_the_disk_hangs_everybody_is_told_and_only_what_was_being_written_is_kept(
+    store: SqliteStore,
+) -> None:
+    writing, back = threading.Event(), threading.Event()
+
+    def hang(held: Half, new: Half) -> Joined | None:
+        """Within the transaction, as a write that does not return."""
+        writing.set()
+        assert back.wait(60)
+        return join(held, new)
+
+    page = entry("a", body=b"page", side="browser", due_ms=NOW + 9)
+    assert await store.put([page], [], NOW) == [Outcome.HELD]
+    shop = replace(page, body=b"shop", side="backend")
+    try:
+        under_way = asyncio.create_task(store.put([shop], [], NOW, hang))
+        assert await asyncio.to_thread(writing.wait, 60)
+        waiting = asyncio.create_task(store.put([entry("b")], [], NOW))
+        claiming = asyncio.create_task(claim(store))
+        for putting in (under_way, waiting, store.put([entry("c")], [], NOW), store.probe()):
+            with pytest.raises(StoreBusy, match="the disk does not answer within 2 s"):
+                await putting
+        assert not claiming.done()
+    finally:
+        back.set()
+    # Deliveries wait: giving their answer up would leave a lease that nobody knows of.
+    assert [d.body for d in await claiming] == [b"page shop"]
+    assert await store.put([shop, entry("b"), entry("c")], [], NOW, join) == [
+        Outcome.DUPLICATE,
+        Outcome.PENDING,
+        Outcome.PENDING,
+    ]
+    assert await accounts(store) == {
+        "1": {"accepted": 5, "merged": 1, "duplicate": 1, "pending": 3}
+    }
 
 
 async def test_a_value_that_cannot_be_stored_fails_its_own_caller_only(
