@@ -19,7 +19,7 @@ test: .venv/.test
 model: .venv/.test
 	MODEL_RUNS=1000 $(BIN)/pytest tests/stores/test_model.py --durations 3
 
-# Everything that breaks, for a quarter of an hour: kills, replicas, outages; `make test` has a short look. -s shows the counts.
+# Everything that breaks, for a quarter of an hour: kills, power cuts, replicas, outages; `make test` has a short look. -s shows the counts.
 faults: .venv/.test
 	FAULTS=long $(BIN)/pytest tests/faults -s
 

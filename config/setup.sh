@@ -70,6 +70,9 @@ if [ "$kind" = test ]; then
     # A gateway whose clock is set, for the fault tests.
     command -v faketime >/dev/null || missing="$missing faketime"
     command -v openssl >/dev/null || missing="$missing openssl"
+    # What is on disk before an answer leaves, and disks that hang or lose their power.
+    command -v strace >/dev/null || missing="$missing strace"
+    [ -x /sbin/mkfs.ext4 ] || missing="$missing e2fsprogs"
     # shellcheck disable=SC2086
     [ -z "$missing" ] || apt_install $missing
     for folder in tests/oracles tests/blockers static; do

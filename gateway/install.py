@@ -128,6 +128,7 @@ def _kept(path: Path, make: Callable[[], str]) -> tuple[str, bool]:
         return _text_of(path), False
     finally:
         aside.unlink()
+    slugs.keep_names(path.parent)
     return text, True
 
 

@@ -99,5 +99,15 @@ def write(folder: Path, slugs: Slugs) -> None:
             file.flush()
             os.fsync(file.fileno())
         aside.rename(folder / FILE)
+        keep_names(folder)
     except OSError as error:
         raise StoreUnwritable(f"{folder / FILE} cannot be written: {error.strerror}") from None
+
+
+def keep_names(folder: Path) -> None:
+    """Have the folder know its files after a power cut, too. Raises OSError."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

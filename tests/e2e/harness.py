@@ -180,6 +180,8 @@ class Process:
         self.folder = folder
         self.arguments = list(arguments)
         self.env = {"PATH": os.environ["PATH"], **env}
+        self.wrapper: list[str] = []
+        """a command that runs the program, if any"""
         self._runs = count()
         self._process: subprocess.Popen[bytes] | None = None
         self._out = folder / "none"
@@ -202,7 +204,7 @@ class Process:
         self._out = self.folder / f"run-{next(self._runs)}.out"
         with self._out.open("wb") as out, self._out.with_suffix(".err").open("wb") as err:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", *self.arguments],
+                [*self.wrapper, sys.executable, "-m", *self.arguments],
                 cwd=self.folder,
                 env=self.env,
                 stdin=subprocess.DEVNULL,
