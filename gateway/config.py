@@ -82,6 +82,7 @@ class Settings:
     port: int
     admin_host: str
     admin_port: int
+    drain_seconds: float
     log_level: str
     log_format: str | None
     file: Path | None

@@ -258,6 +258,8 @@ KEYS = (
         about="Address of the operator's face. Keep it off the internet."),
     Key(name="admin_port", read=_whole(0, 65535), default=8001,
         about="Port of the operator's face; 0 takes a free one."),
+    Key(name="drain_seconds", read=_number(0, 60), default=0.0,
+        about="Seconds the public face goes on after SIGTERM, while /readyz and /healthz are 503 already. For a load balancer that has to notice first; 0: it closes at once."),
     Key(name="log_level", read=_choice("debug", "info", "warning", "error"), default="info",
         about="debug, info, warning or error."),
     Key(name="log_format", read=_choice("text", "json"), default=None, example="json",

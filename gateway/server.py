@@ -11,7 +11,7 @@ import secrets
 import signal
 import sys
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping
 
 import httpx2
 from starlette.applications import Starlette
@@ -31,7 +31,7 @@ from gateway.agent import Agents
 from gateway.alerts import Sent
 from gateway.config import Settings, Site
 from gateway.enrich import Place
-from gateway.faces import OPERATOR_CONNECTIONS, Faces, Server, connections, http_server
+from gateway.faces import OPERATOR_CONNECTIONS, Faces, connections, http_server
 from gateway.ingest import Ingest
 from gateway.install import Install
 from gateway.overload import Backlog
@@ -83,6 +83,8 @@ async def serve(
 ) -> None:
     """Run until SIGTERM or SIGINT, then finish what was begun. `announce` is given the greeting.
 
+    Before SIGTERM closes the public face, whoever sends there has `drain_seconds` to notice.
+
     Raises SettingsError for what cannot be used and StoreError when the store cannot be opened.
     """
     locate = geo.open_places(settings.geoip_database)
@@ -119,7 +121,7 @@ async def _run(
 ) -> None:
     sys.setswitchinterval(SWITCH_S)
     gc.set_threshold(*GARBAGE)
-    stopping = asyncio.Event()
+    draining, stopping = asyncio.Event(), asyncio.Event()
     backlog = Backlog(time.monotonic)
     front = Door(
         Limits(connections=connections()),
@@ -168,12 +170,12 @@ async def _run(
             install=own,
             trouble=lambda: _trouble(workers),
             alerts=lambda: check.alerts,
-            draining=stopping.is_set,
+            draining=draining.is_set,
             on_revived=wake,
             clock_ms=store.clock_ms,
         )
         paths = _paths(settings, own, ingest, visits, locate, store.clock_ms)
-        public = _public_app(settings, own, ingest, store, paths)
+        public = _public_app(settings, own, ingest, store, paths, draining.is_set)
         servers = [
             (http_server(application, door, trusted), face)
             for application, door, trusted, face in (
@@ -183,7 +185,16 @@ async def _run(
             if face
         ]
         reloads = Reloads(settings, workers, paths.refresh)
-        _on_signals(stopping, [server for server, _ in servers], workers.values(), reloads)
+        drain_s = settings.drain_seconds if faces.public else 0
+
+        def end_now() -> None:
+            for server, _ in servers:
+                server.force_exit = True
+            for worker in workers.values():
+                worker.stop(0)
+
+        _on_signals(draining, stopping, drain_s, end_now)
+        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, reloads.now)
         _warm_up()
         gc.freeze()
         async with asyncio.TaskGroup() as tasks:
@@ -259,14 +270,19 @@ def _paths(
 
 
 def _public_app(
-    settings: Settings, own: Install, ingest: Ingest, store: Store, paths: Paths
+    settings: Settings,
+    own: Install,
+    ingest: Ingest,
+    store: Store,
+    paths: Paths,
+    draining: Callable[[], bool],
 ) -> Starlette:
     guesses = Limiter(per_second=GUESSES_A_MINUTE / 60, burst=GUESSES_A_MINUTE)
     clock_ms = store.clock_ms
     keys = Keys(own.api_key, guesses, clock_ms)
     backend = Backend(ingest=ingest, records=store, keys=keys, clock_ms=clock_ms)
     graph = Graph(ingest=ingest, settings=settings, keys=keys, clock_ms=clock_ms)
-    return app.public_app(paths.find, backend, graph)
+    return app.public_app(paths.find, backend, graph, draining)
 
 
 def _admission(settings: Settings) -> Admission:
@@ -304,27 +320,30 @@ def _sandbox() -> httpx2.ASGITransport:
 
 
 def _on_signals(
+    draining: asyncio.Event,
     stopping: asyncio.Event,
-    servers: Sequence[Server],
-    workers: Collection[Worker],
-    reloads: Reloads,
+    drain_s: float,
+    end_now: Callable[[], None],
 ) -> None:
+    """SIGTERM drains for `drain_s` and then stops, SIGINT stops: whoever presses Ctrl-C waits for it."""
     loop = asyncio.get_running_loop()
-    to_stop = (signal.SIGTERM, signal.SIGINT)
+    to_stop = {signal.SIGTERM: drain_s, signal.SIGINT: 0.0}
 
-    def told_to_stop() -> None:
-        if stopping.is_set():  # the second time somebody means now, and the third is the system's
-            for number in to_stop:
-                loop.remove_signal_handler(number)
-            for server in servers:
-                server.force_exit = True
-            for worker in workers:
-                worker.stop(0)
+    def told_to_stop(after_s: float) -> None:
+        if not draining.is_set():
+            if after_s:
+                logger.info("draining: the public face goes on for %g s", after_s)
+            draining.set()
+            loop.call_later(after_s, stopping.set)
+            return
+        # The second time somebody means now, and the third is the system's.
+        for number in to_stop:
+            loop.remove_signal_handler(number)
+        end_now()
         stopping.set()
 
-    for number in to_stop:
-        loop.add_signal_handler(number, told_to_stop)
-    loop.add_signal_handler(signal.SIGHUP, reloads.now)
+    for number, after_s in to_stop.items():
+        loop.add_signal_handler(number, told_to_stop, after_s)
 
 
 # --- the greeting ----------------------------------------------------------------------------

@@ -693,6 +693,7 @@ BAD: list[tuple[str, list[str]]] = [
     ("port", ["-1", "65536", "8000.5", "'http'", "true", "[]"]),
     ("admin_host", ["''", "5"]),
     ("admin_port", ["-1", "65536", "'x'"]),
+    ("drain_seconds", ["61", "-1", "'long'", "true", "[]"]),
     ("log_level", ["'verbose'", "'INFO'", "5"]),
     ("log_format", ["'xml'", "5"]),
 ]

@@ -17,8 +17,18 @@ from gateway.web.public import Public
 Endpoint = Callable[[Request], Awaitable[Response]]
 
 
-def public_app(find: Callable[[str], Public | None], backend: Backend, graph: Graph) -> Starlette:
+def public_app(
+    find: Callable[[str], Public | None],
+    backend: Backend,
+    graph: Graph,
+    draining: Callable[[], bool],
+) -> Starlette:
     """What may be reached from the internet. `find`: the site at a slug."""
+
+    async def healthz(_request: Request) -> Response:
+        """For who sees the public face only: whether to send anything more."""
+        going = draining()
+        return json_answer({"ok": not going}, 503 if going else 200)
 
     def below(action: Callable[[Public, Request], Awaitable[Response]]) -> Endpoint:
         async def endpoint(request: Request) -> Response:
@@ -32,7 +42,7 @@ def public_app(find: Callable[[str], Public | None], backend: Backend, graph: Gr
             Route("/v1/events", backend.events, methods=["POST"]),
             Route("/v1/ledger", backend.ledger, methods=["GET"]),
             Route("/v{major:int}.{minor:int}/{pixel_id}/events", graph.events, methods=["POST"]),
-            Route("/healthz", _healthz, methods=["GET"]),
+            Route("/healthz", healthz, methods=["GET"]),
             Route("/{slug}.gif", below(Public.image), methods=["GET"]),
             Route("/{slug}", below(Public.script), methods=["GET"]),
             Route("/{slug}/me", below(Public.me), methods=["GET"]),
@@ -63,10 +73,6 @@ def operator_app(operator: Operator) -> Starlette:
         ],
         exception_handlers=_EMPTY,
     )
-
-
-async def _healthz(_request: Request) -> Response:
-    return json_answer({"ok": True})
 
 
 async def _nothing(_request: Request, _error: Exception) -> Response:
