@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import logging
+import math
 import os
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
@@ -40,14 +41,14 @@ async def store_error(store: Outbox) -> str:
 
 
 class SelfCheck:
-    """Keeps the alerts of the moment."""
+    """Keeps the alerts of the moment. `folder`: of the store that lies on a disk of this machine."""
 
     def __init__(
         self,
         *,
         store: Outbox,
         records: Records,
-        folder: Path,
+        folder: Path | None,
         paused: Callable[[], Mapping[str, str]],
         away: Callable[[], Mapping[str, str]],
         turned_away: Callable[[], int],
@@ -101,7 +102,7 @@ class SelfCheck:
         self._said = found
         for name in Name:
             metrics.ALERTS.labels(name).set(sum(alert.name is name for alert in found.values()))
-        metrics.DISK_FREE.set(seen.disk_free)
+        metrics.DISK_FREE.set(seen.disk_free if self._folder else math.nan)
         waiting_ms = 0 if seen.oldest_ms is None else seen.now_ms - seen.oldest_ms
         metrics.OLDEST_SECONDS.set(waiting_ms / 1000)
 
@@ -118,7 +119,7 @@ class SelfCheck:
         self._sents.append(self._sent())
         turned_away, before = self._turned_away(), self._turned_away_before
         self._turned_away_before = turned_away
-        disk = os.statvfs(self._folder)
+        free, enough = _disk(self._folder) if self._folder else (0, 0)
         return Observed(
             now_ms=self._clock_ms(),
             store_error=error,
@@ -133,8 +134,8 @@ class SelfCheck:
             paused=self._paused(),
             away=self._away(),
             turned_away=turned_away - before,
-            disk_free=disk.f_bavail * disk.f_frsize,
-            disk_enough=min(DISK_ENOUGH, disk.f_blocks * disk.f_frsize // 10),
+            disk_free=free,
+            disk_enough=enough,
         )
 
     async def _compare(self, pixels: Sequence[str]) -> None:
@@ -153,3 +154,8 @@ class SelfCheck:
             now=await asyncio.shield(account(pixel, last)),
             before=await asyncio.shield(account(pixel, week_ago)),
         )
+
+def _disk(folder: Path) -> tuple[int, int]:
+    """How many bytes are left, and below how many somebody should make room."""
+    disk = os.statvfs(folder)
+    return disk.f_bavail * disk.f_frsize, min(DISK_ENOUGH, disk.f_blocks * disk.f_frsize // 10)

@@ -153,7 +153,7 @@ async def _run(
         check = SelfCheck(
             store=store,
             records=store,
-            folder=settings.data_dir,
+            folder=settings.data_dir if settings.embedded else None,
             turned_away=lambda: front.turned_away + backlog.turned_away,
             paused=lambda: {lane: w.trouble for lane, w in workers.items() if w.paused},
             away=lambda: {lane: w.trouble for lane, w in workers.items() if w.away},

@@ -42,6 +42,7 @@ _SILENT = (
     ClusterError,
     RedisClusterException,
     OSError,
+    RuntimeError,  # uvloop's word for a connection that ended just before it was written to
 )
 """what passes when the server, or enough of the cluster, is back"""
 _LUA = Path(__file__).with_name("lua")

@@ -115,6 +115,15 @@ def test_workers_of_one_command_are_kept_alive_and_stopped_together(
         assert "a process ended" in gateway.log
 
 
+def test_the_self_check_needs_no_data_directory(tmp_path: Path, env: dict[str, str]) -> None:
+    with Replica(tmp_path / "bare", env) as gateway:
+        gateway.start()
+        wait_until(lambda: 'gateway_alerts{alert="store"} 0.0' in gateway.admin("/metrics").text)
+        assert "gateway_disk_free_bytes NaN" in gateway.admin("/metrics").text
+        assert not gateway.data.exists()
+        assert "a self-check failed" not in gateway.log
+
+
 def test_the_processes_of_a_killed_command_stop(tmp_path: Path, env: dict[str, str]) -> None:
     with Replica(tmp_path / "killed", env, "--workers", "2") as gateway:
         gateway.start()

@@ -10,7 +10,8 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from redis.asyncio import Redis
+import uvloop
+from redis.asyncio import Connection, Redis
 
 from gateway.errors import StoreBusy, StoreError, StoreUnwritable
 from gateway.outcome import Outcome
@@ -194,6 +195,30 @@ async def put_when_back(store: RedisStore, name: str, pixel: str = "1") -> list[
                 return await store.put([entry(name, pixel=pixel)], [], NOW)
             except StoreError:
                 await asyncio.sleep(0.05)
+
+
+def test_a_connection_that_ends_just_before_a_command_is_a_server_that_does_not_answer(
+    server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On the gateway's own event loop, whose word for it is none of the client's."""
+
+    async def ends(self: Connection) -> bool:
+        """Where the client looks whether the connection is still of use."""
+        assert self._writer is not None
+        self._writer.transport.abort()
+        return False
+
+    async def scenario() -> None:
+        async with opened(server.url) as store:
+            await store.put([entry("a")], [], NOW)
+            with monkeypatch.context() as patched:
+                patched.setattr(Connection, "can_read", ends)
+                with pytest.raises(StoreError, match="redis does not answer"):
+                    await store.put([entry("b")], [], NOW)
+            assert await store.put([entry("b")], [], NOW) == [Outcome.PENDING]
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(scenario())
 
 
 async def test_a_caller_who_waits_while_nobody_answers_is_told_with_the_first(
