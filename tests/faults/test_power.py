@@ -5,8 +5,10 @@ the system calls needs neither.
 """
 
 import contextlib
+import os
 import re
 import shutil
+import signal
 import sqlite3
 import subprocess
 import time
@@ -39,12 +41,31 @@ class Powered:
         self._disk = disk
 
     def cut(self) -> None:
-        """Off and on again: what was not on disk is gone, the process as well."""
+        """Off and on again: what was not on disk is gone, the process as well.
+
+        It stops before the disk does, so that nobody answers without power: what is with the kernel at that moment
+        goes on, and here it happens that the kernel then calls something synced that is not.
+        """
+        process = self.place.redis or self.place.gateway
+        stop(process.pid)
         self._disk.cut_power()
-        (self.place.redis or self.place.gateway).kill()
+        process.kill()
         self._disk.unmount()
         self._disk.mount()
-        (self.place.redis or self.place.gateway).start()
+        process.start()
+
+
+def stop(pid: int) -> None:
+    """SIGSTOP, until no thread executes anything of the program; some may be with the kernel, waiting for the disk."""
+    os.kill(pid, signal.SIGSTOP)
+    give_up = time.monotonic() + 10
+    while not all(state_of(thread) in "TD" for thread in Path(f"/proc/{pid}/task").iterdir()):
+        assert time.monotonic() < give_up
+
+
+def state_of(thread: Path) -> str:
+    """See proc(5)."""
+    return (thread / "stat").read_text().rpartition(") ")[2][0]
 
 
 @pytest.fixture(params=["sqlite", "redis"])
@@ -183,4 +204,5 @@ def test_a_204_leaves_after_the_wal_is_synced(tmp_path: Path, strace: list[str])
     said = f"{hits.count('P')} POSTs, {hits.count('e')} syncs of the WAL, {hits.count('A')} answers"
     say(f"traced: {said}; in order: {hits}")
     assert hits.count("P") == POSTS
-    assert re.fullmatch(r"[be]*(P(be)+A[be]*)+", hits), hits
+    # Between the two a whole sync; one for the note of an earlier hit may end or begin there, too.
+    assert re.fullmatch(r"(Pe?(be)+b?A[be]*)+", hits), hits

@@ -4,7 +4,7 @@ import contextlib
 import signal
 import socket
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from time import monotonic, sleep
 
@@ -48,6 +48,12 @@ class RedisServer:
             self._process.kill()
             self._process.wait(10)
             self._process = None
+
+    @property
+    def pid(self) -> int:
+        """Of the running process."""
+        assert self._process is not None
+        return self._process.pid
 
     @contextlib.contextmanager
     def frozen(self) -> Iterator[None]:
@@ -103,13 +109,18 @@ def cluster(folder: Path) -> Iterator[list[RedisServer]]:
         nodes = [f"127.0.0.1:{server.port}" for server in servers]
         command = ["redis-cli", "--cluster", "create", *nodes, "--cluster-yes"]
         subprocess.run(command, check=True, capture_output=True, timeout=60)
-        give_up = monotonic() + 30
-        for server in servers:
-            with Redis(port=server.port) as client:
-                while client.execute_command("CLUSTER INFO")["cluster_state"] != "ok":
-                    assert monotonic() < give_up
-                    sleep(0.05)
+        wait_for_cluster(servers)
         yield servers
+
+
+def wait_for_cluster(servers: Sequence[RedisServer]) -> None:
+    """Until each of them has found the others, which takes a moment after a start."""
+    give_up = monotonic() + 30
+    for server in servers:
+        with Redis(port=server.port) as client:
+            while client.execute_command("CLUSTER INFO")["cluster_state"] != "ok":
+                assert monotonic() < give_up
+                sleep(0.05)
 
 
 def free_port() -> int:
