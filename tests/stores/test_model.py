@@ -1,6 +1,7 @@
 """Any history of a store agrees with a model of dictionaries, through crashes and clocks that jump.
 
-`make test` tries a few histories, `make model` a thousand of each store; MODEL_RUNS sets their number.
+`make test` tries a few histories, `make model` a thousand of each store, a real cluster of Redis included; MODEL_RUNS
+sets their number. Of those in which servers are killed there are fewer, as each kill takes its time.
 """
 
 import asyncio
@@ -22,6 +23,7 @@ from hypothesis.stateful import (
     rule,
     run_state_machine_as_test,
 )
+from redis import Redis
 
 from gateway.outcome import Outcome
 from gateway.stores import (
@@ -38,11 +40,13 @@ from gateway.stores.redis import RedisStore
 from gateway.stores.sqlite import SqliteStore
 
 from . import DAY_MS, LEASE_MS, NOW, Store, claim, entry, join
-from .redis_server import RedisServer, running
+from .redis_server import RedisServer, cluster, running, wait_for_cluster
 
 T = TypeVar("T")
 
 RUNS = int(os.environ.get("MODEL_RUNS", "40"))
+CLUSTER_RUNS = int(os.environ.get("MODEL_RUNS", "10"))
+"""each takes twice as long there"""
 
 
 class Place(Protocol):
@@ -96,6 +100,28 @@ class RedisPlace:
     async def crash(self, stores: Sequence[Store]) -> list[Store]:
         await asyncio.to_thread(self._server.restart)
         return list(stores)  # they find it again by themselves
+
+
+class ClusterPlace:
+    """All there is on three servers, which share the pixels."""
+
+    def __init__(self, nodes: Sequence[RedisServer]) -> None:
+        self._nodes = nodes
+        for node in nodes:
+            with Redis.from_url(node.url) as client:
+                client.flushall()
+
+    async def open(self) -> list[Store]:
+        url = self._nodes[0].url.replace("redis://", "redis+cluster://")
+        return [await RedisStore.open(url, wait_s=0) for _ in range(2)]
+
+    async def crash(self, stores: Sequence[Store]) -> list[Store]:
+        for node in self._nodes:
+            node.kill()
+        for node in self._nodes:
+            await asyncio.to_thread(node.start)
+        await asyncio.to_thread(wait_for_cluster, self._nodes)
+        return list(stores)
 
 
 # --- the model -------------------------------------------------------------------------------
@@ -252,7 +278,9 @@ def that_of(words: set[str], events: Sequence[Event]) -> Event | None:
     return next((event for event in events if event.words & words), None)
 
 
-PIXELS = st.sampled_from("1112")
+TWO = "13"
+"""pixels, which lie on two servers of a cluster"""
+PIXELS = st.sampled_from("1113")
 SIDES = st.sampled_from(["", "page", "shop"])
 NUMBERS = st.integers(0, 3)
 FATES = st.sampled_from([Outcome.DELIVERED, Outcome.PENDING, Outcome.DEAD, Outcome.TOO_OLD])
@@ -518,7 +546,7 @@ class Histories(RuleBasedStateMachine):
     def nothing_was_lost(self) -> None:
         """Whatever still waits can be claimed, once, when everything is due."""
         self.state.now = max(self.state.now, *(e.due_ms for e in self.state.waiting), 0)
-        for pixel in "12":
+        for pixel in TWO:
             self.check_claimed(pixel, self.state.due(pixel))
             self.check_claimed(pixel, [])
 
@@ -623,3 +651,18 @@ def test_any_history_on_redis(tmp_path: Path) -> None:
 def test_any_history_on_a_redis_that_is_killed(tmp_path: Path) -> None:
     with running(tmp_path / "redis") as server:
         examine(Crashes, lambda: RedisPlace(server), max(3, RUNS // 20))
+
+
+@pytest.mark.timeout(3600)
+def test_any_history_on_a_cluster(tmp_path: Path) -> None:
+    with cluster(tmp_path / "redis") as nodes:
+        examine(Histories, lambda: ClusterPlace(nodes), CLUSTER_RUNS)
+
+
+@pytest.mark.skipif(
+    "MODEL_RUNS" not in os.environ, reason="a cluster takes two seconds to come back: `make model`"
+)
+@pytest.mark.timeout(3600)
+def test_any_history_on_a_cluster_that_is_killed(tmp_path: Path) -> None:
+    with cluster(tmp_path / "redis") as nodes:
+        examine(Crashes, lambda: ClusterPlace(nodes), max(3, RUNS // 50))
