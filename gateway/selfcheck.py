@@ -155,6 +155,7 @@ class SelfCheck:
             before=await asyncio.shield(account(pixel, week_ago)),
         )
 
+
 def _disk(folder: Path) -> tuple[int, int]:
     """How many bytes are left, and below how many somebody should make room."""
     disk = os.statvfs(folder)
