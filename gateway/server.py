@@ -9,17 +9,18 @@ import os
 import random
 import secrets
 import signal
+import socket
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 import httpx2
 from starlette.applications import Starlette
 
 from gateway import (
-    __version__,
     cookies,
     geo,
+    greeting,
     metrics,
     normalise,
     overload,
@@ -31,7 +32,7 @@ from gateway.agent import Agents
 from gateway.alerts import Sent
 from gateway.config import Settings, Site
 from gateway.enrich import Place
-from gateway.faces import OPERATOR_CONNECTIONS, Faces, connections, http_server
+from gateway.faces import OPERATOR_CONNECTIONS, Faces, Server, connections, http_server
 from gateway.ingest import Ingest
 from gateway.install import Install
 from gateway.overload import Backlog
@@ -150,19 +151,8 @@ async def _run(
             agents=agents,
             on_stored=wake,
         )
-        check = SelfCheck(
-            store=store,
-            records=store,
-            folder=settings.data_dir if settings.embedded else None,
-            turned_away=lambda: front.turned_away + backlog.turned_away,
-            paused=lambda: {lane: w.trouble for lane, w in workers.items() if w.paused},
-            away=lambda: {lane: w.trouble for lane, w in workers.items() if w.away},
-            sent=lambda: {
-                lane: Sent(delivered=w.delivered, doubted=w.doubted) for lane, w in workers.items()
-            },
-            ahead_ms=lambda: max((w.ahead_ms for w in workers.values()), key=abs, default=0),
-            hold_ms=int(settings.hold_seconds * 1000),
-            clock_ms=store.clock_ms,
+        check = _self_check(
+            settings, store, workers, lambda: front.turned_away + backlog.turned_away
         )
         operator = Operator(
             store=store,
@@ -198,24 +188,38 @@ async def _run(
         _warm_up()
         gc.freeze()
         async with asyncio.TaskGroup() as tasks:
-            listening = [
-                tasks.create_task(server.serve(sockets=[face])) for server, face in servers
-            ]
-            for worker in workers.values():
-                tasks.create_task(worker.run())
-            tasks.create_task(_sweep(store, stopping))
-            tasks.create_task(check.run(stopping))
-            tasks.create_task(reloads.watch(stopping))
-            announce(_greeting(settings, own, faces))
-            await stopping.wait()
-            logger.info("stopping")
-            for worker in workers.values():
-                worker.stop()
-            # The operator's face goes last, as it says what the other one waits for.
-            for (server, _), task in zip(servers, listening, strict=True):
-                server.should_exit = True
-                await asyncio.wait([task])
+            for mover in (check.run(stopping), reloads.watch(stopping), _sweep(store, stopping)):
+                tasks.create_task(mover)
+            await _serve_until(
+                stopping,
+                servers,
+                workers.values(),
+                tasks,
+                lambda: announce(greeting.text(settings, own, faces)),
+            )
     agents.close()
+
+
+async def _serve_until(
+    stopping: asyncio.Event,
+    servers: Sequence[tuple[Server, socket.socket]],
+    workers: Collection[Worker],
+    tasks: asyncio.TaskGroup,
+    greet: Callable[[], None],
+) -> None:
+    """Accept and deliver; then close the doors one after another."""
+    listening = [tasks.create_task(server.serve(sockets=[face])) for server, face in servers]
+    for worker in workers:
+        tasks.create_task(worker.run())
+    greet()
+    await stopping.wait()
+    logger.info("stopping")
+    for worker in workers:
+        worker.stop()
+    # The operator's face goes last, as it says what the other one waits for.
+    for (server, _), task in zip(servers, listening, strict=True):
+        server.should_exit = True
+        await asyncio.wait([task])
 
 
 def _workers(settings: Settings, store: Store, client: httpx2.AsyncClient) -> dict[str, Worker]:
@@ -233,6 +237,28 @@ def _workers(settings: Settings, store: Store, client: httpx2.AsyncClient) -> di
         )
         for pixel in settings.pixels
     }
+
+
+def _self_check(
+    settings: Settings,
+    store: Store,
+    workers: Mapping[str, Worker],
+    turned_away: Callable[[], int],
+) -> SelfCheck:
+    return SelfCheck(
+        store=store,
+        records=store,
+        folder=settings.data_dir if settings.embedded else None,
+        turned_away=turned_away,
+        paused=lambda: {lane: w.trouble for lane, w in workers.items() if w.paused},
+        away=lambda: {lane: w.trouble for lane, w in workers.items() if w.away},
+        sent=lambda: {
+            lane: Sent(delivered=w.delivered, doubted=w.doubted) for lane, w in workers.items()
+        },
+        ahead_ms=lambda: max((w.ahead_ms for w in workers.values()), key=abs, default=0),
+        hold_ms=int(settings.hold_seconds * 1000),
+        clock_ms=store.clock_ms,
+    )
 
 
 def _trouble(workers: Mapping[str, Worker]) -> list[str]:
@@ -344,38 +370,3 @@ def _on_signals(
 
     for number, after_s in to_stop.items():
         loop.add_signal_handler(number, told_to_stop, after_s)
-
-
-# --- the greeting ----------------------------------------------------------------------------
-
-
-def _greeting(settings: Settings, own: Install, faces: Faces) -> str:
-    public = faces.urls.get("public", "")
-    does = f"is listening on {public}" if public else "delivers what others accept"
-    lines = [f"gateway {__version__} {does}", ""]
-    if settings.sandbox:
-        lines += [
-            "SANDBOX: batches go to the built-in stand-in of Meta's Graph; nothing reaches Meta.",
-            "Set FB_PIXEL_ID and FB_ACCESS_TOKEN to go live.",
-            "",
-        ]
-    for pixel in settings.pixels:
-        if pixel.access_token is None:
-            lines += [
-                f"FB_ACCESS_TOKEN is not set for pixel {pixel.id}: its events wait for it.",
-                "",
-            ]
-        if pixel.test_event_code and not pixel.sandbox:
-            lines += [f"FB_TEST_EVENT_CODE is set for pixel {pixel.id}: do not leave it on.", ""]
-    for site in settings.sites if public else ():
-        slug, name = own.slug_of(site), f" ({site.name})" if site.name else ""
-        lines += [
-            f"Paste this into the <head> of a page to try it{name}:",
-            f"  {snippet.tag(public, slug)}",
-            "On your site, route the path to the gateway and use the short form:",
-            f"  {snippet.tag('', slug)}",
-        ]
-    if "operator" in faces.urls:
-        lines.append(f"Dashboard: {faces.urls['operator']}/")
-    lines += [f"  {what}, shown this once: {value}" for what, value in own.announced]
-    return "\n".join(lines)

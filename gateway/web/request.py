@@ -118,6 +118,6 @@ def refusal(
             content["field"] = field
         case StoreError():
             status, extra = 503, extra | retry_after()
-            content = {"error": "nothing was stored; send it again later"}
+            content = {"error": "not accepted; send it again later"}
     metrics.REFUSED.labels(source, str(status)).inc()
     return json_answer(content, status, extra)
