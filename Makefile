@@ -9,8 +9,8 @@ BIN := .venv/bin
 run: .venv/.run
 	@$(BIN)/gateway serve
 
-# Browsers mostly wait, so several tests share the time; the others count on having the machine.
-WAITING := tests/browser tests/blockers
+# Browsers and whole gateways mostly wait, so several tests share the time; the others count on having the machine.
+WAITING := tests/browser tests/blockers tests/e2e
 test: .venv/.test
 	$(BIN)/pytest -n 3 --dist loadfile $(WAITING)
 	$(BIN)/pytest $(WAITING:%=--ignore=%)
