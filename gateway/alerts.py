@@ -177,8 +177,8 @@ def _doubting(pixel: str, now: Sent, before: Sent | None) -> Alert | None:
         return None
     text = (
         f"Pixel {pixel}: {doubted} events of the last hour were sent again, beside {delivered} delivered, because "
-        "no answer said whether Meta had them; their ids are the same, so Meta counts each once, but if it goes "
-        "on look at the network between this machine and Meta."
+        "no answer said whether Meta had them. They keep their ids, but Meta does not promise to count two copies "
+        "from a server once; if it goes on, look at the network between this machine and Meta."
     )
     return Alert(name=Name.AMBIGUOUS, pixel=pixel, text=text)
 
