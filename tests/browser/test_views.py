@@ -87,11 +87,13 @@ def test_a_reload_is_another_view(context: BrowserContext, site: Site, gateway: 
     visitor.page.goto(site.url)
     visitor.until(lambda: len(visitor.sent) == 1, "the first view")
     visitor.page.reload()
-    visitor.until(lambda: len(visitor.sent) == 2, "the second view")
+    # If the reload came before the answer, the first one is sent again, with its own id.
+    visitor.until(lambda: len({str(e["id"]) for e in visitor.sent}) == 2, "the second view")
     visitor.rest()
 
-    assert visitor.names == ["PageView", "PageView"]
-    rows.append(["no pixel", "reload", 2, visitor.names.count("PageView")])
+    views = {(str(e["name"]), str(e["id"])) for e in visitor.sent}
+    assert [name for name, _ in views] == ["PageView", "PageView"]
+    rows.append(["no pixel", "reload", 2, len(views)])
 
 
 def test_a_view_is_sent_even_when_the_visitor_leaves_at_once(

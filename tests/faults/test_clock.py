@@ -18,6 +18,7 @@ from e2e.harness import (
     Reply,
     ScriptedGraph,
     StandIn,
+    TimelyStore,
     live,
     now_ms,
     page_event,
@@ -28,7 +29,6 @@ from gateway import sender
 from gateway.sandbox import Sandbox
 from gateway.sender import Sender
 from gateway.stores import Entry, Note
-from gateway.stores.sqlite import SqliteStore
 from gateway.worker import Worker
 
 from .places import arrivals, long_only, say, settled
@@ -59,7 +59,7 @@ async def delivering(
 ) -> AsyncIterator[Lane]:
     """A lane whose worker runs on the clock, until the end of the block; `sandbox` answers instead of its graph."""
     transport = httpx2.ASGITransport(sandbox.app) if sandbox else None
-    store, graph = await SqliteStore.open(folder / "gateway.db"), ScriptedGraph()
+    store, graph = await TimelyStore.open(folder / "gateway.db"), ScriptedGraph()
     await graph.start()
     try:
         async with sender.new_client(transport) as client:
