@@ -759,7 +759,12 @@ def until_it_waits_for(gateway: Gateway, lock: Path) -> None:
     """Until a process has a file open, which it does not own."""
 
     def has_it_open() -> bool:
-        files = Path(f"/proc/{gateway.pid}/fd").iterdir()
-        return any(os.path.realpath(file) == str(lock) for file in files)
+        return str(lock.resolve()) in map(opened, Path(f"/proc/{gateway.pid}/fd").iterdir())
+
+    def opened(descriptor: Path) -> str:
+        try:
+            return os.readlink(descriptor)
+        except FileNotFoundError:  # closed meanwhile
+            return ""
 
     wait_until(has_it_open)
