@@ -17,23 +17,31 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import (
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Coroutine,
+    Iterable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import count
 from pathlib import Path
 from types import TracebackType
-from typing import Self, TypeVar
+from typing import ParamSpec, Self, TypeVar
 
 import httpx2
 import msgspec
 
 from gateway import sender
 from gateway.config import Pixel
-from gateway.outcome import Outcome
 from gateway.secret import Secret
 from gateway.sender import Sender
-from gateway.stores import DeadLetter, Drop, Entry, LoggedEvent, Merge, Note
+from gateway.stores import DeadLetter, Entry, LoggedEvent, Note
 from gateway.stores.sqlite import SqliteStore
 from gateway.worker import Worker
 
@@ -510,30 +518,33 @@ class Tap:
 
 # --- one pixel's delivery, in process, on a clock that jumps -----------------------------------
 
-PATIENCE_S = 0.05
-"""how long everything has to be idle before the clock jumps; the store's thread takes about 1 ms"""
+QUIET_S = 0.02
+"""how long everything has to be silent before the clock jumps"""
 
 
 class _Jumping(selectors.EpollSelector):
     """Waits a moment for sockets and threads; when they are silent, the rest of the wait is skipped."""
 
-    skipped_s = 0.0
-    held = False
+    def __init__(self, quiet_s: float) -> None:
+        super().__init__()
+        self.quiet_s = quiet_s
+        self.skipped_s = 0.0
+        self.holds = 0
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
-        if self.held or timeout is None or timeout <= PATIENCE_S:
+        if self.holds or timeout is None or timeout <= self.quiet_s:
             return super().select(timeout)
-        ready = super().select(PATIENCE_S)
+        ready = super().select(self.quiet_s)
         if not ready:
-            self.skipped_s += timeout - PATIENCE_S
+            self.skipped_s += timeout - self.quiet_s
         return ready
 
 
 class JumpingLoop(asyncio.SelectorEventLoop):
     """An event loop on which ten minutes of waiting take no time. Sockets are as real as ever."""
 
-    def __init__(self) -> None:
-        self._jumping = _Jumping()
+    def __init__(self, quiet_s: float = QUIET_S) -> None:
+        self._jumping = _Jumping(quiet_s)
         super().__init__(self._jumping)
 
     def time(self) -> float:
@@ -543,27 +554,39 @@ class JumpingLoop(asyncio.SelectorEventLoop):
     @contextlib.contextmanager
     def held(self) -> Iterator[None]:
         """No jump: something has to be done within a time that a busy machine may take for real."""
-        self._jumping.held = True
+        self._jumping.holds += 1
         try:
             yield
         finally:
-            self._jumping.held = False
+            self._jumping.holds -= 1
+
+
+P = ParamSpec("P")
+
+
+def timely(operation: Callable[P, Awaitable[T]]) -> Callable[P, Coroutine[None, None, T]]:
+    """An operation of a store as always, but with the clock held."""
+
+    async def held(*args: P.args, **kwargs: P.kwargs) -> T:
+        loop = asyncio.get_running_loop()
+        with loop.held() if isinstance(loop, JumpingLoop) else contextlib.nullcontext():
+            return await operation(*args, **kwargs)
+
+    return held
 
 
 class TimelyStore(SqliteStore):
-    """A store on a clock that must not jump over the time the disk has for a put."""
+    """A store on a clock that must not jump over the time the disk takes, which may be long on a busy machine."""
 
-    async def put(
-        self,
-        entries: Sequence[Entry],
-        drops: Sequence[Drop],
-        now_ms: int,
-        merge: Merge | None = None,
-    ) -> list[Outcome]:
-        """As always, with the clock held."""
-        loop = asyncio.get_running_loop()
-        with loop.held() if isinstance(loop, JumpingLoop) else contextlib.nullcontext():
-            return await super().put(entries, drops, now_ms, merge)
+    put = timely(SqliteStore.put)
+    claim = timely(SqliteStore.claim)
+    settle = timely(SqliteStore.settle)
+    recall = timely(SqliteStore.recall)
+    sweep = timely(SqliteStore.sweep)
+    ledger = timely(SqliteStore.ledger)
+    events = timely(SqliteStore.events)
+    dead = timely(SqliteStore.dead)
+    revive = timely(SqliteStore.revive)
 
 
 def now_ms() -> int:

@@ -2,7 +2,6 @@
 
 import gzip
 import json
-import os
 import socket
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -763,7 +762,7 @@ def until_it_waits_for(gateway: Gateway, lock: Path) -> None:
 
     def opened(descriptor: Path) -> str:
         try:
-            return os.readlink(descriptor)
+            return str(descriptor.readlink())
         except FileNotFoundError:  # closed meanwhile
             return ""
 

@@ -1,25 +1,30 @@
 """Meta is away for six hours, by a clock that skips them, while events keep coming; then it is back."""
 
 import asyncio
-import contextlib
-import selectors
-import time
 from array import array
 from bisect import bisect_left
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
 
 import msgspec
 import pytest
-from e2e.harness import PIXEL, Asked, Reply, ScriptedGraph, pixel
+from e2e.harness import (
+    PIXEL,
+    Asked,
+    JumpingLoop,
+    Reply,
+    ScriptedGraph,
+    TimelyStore,
+    now_ms,
+    pixel,
+)
 
 from gateway import sender
 from gateway.backoff import LONGEST_MS
-from gateway.outcome import Outcome
 from gateway.sender import TIMEOUT_S, Sender
-from gateway.stores import Delivery, Drop, Entry, Merge, Note, Settlement
+from gateway.stores import Entry, Note
 from gateway.stores.sqlite import SqliteStore
 from gateway.worker import AWAY, NEWEST_EVERY, Worker
 
@@ -40,96 +45,10 @@ QUIET_S = 0.003
 """how long nothing happens before the rest of a wait is skipped"""
 
 
-class Clock(selectors.EpollSelector):
-    """Of the loop and of everything else; it skips what is only waited for, as long as it is told to."""
-
-    skipping = True
-    skipped_s = 0.0
-    under_way = 0
-    """what another thread is at"""
-
-    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
-        if not self.skipping or timeout is None or timeout <= QUIET_S:
-            return super().select(timeout)
-        ready = super().select(QUIET_S)
-        if not ready and not self.under_way:
-            self.skipped_s += timeout - QUIET_S
-        return ready
-
-    @contextlib.contextmanager
-    def standing(self) -> Iterator[None]:
-        """Nothing is skipped meanwhile."""
-        self.under_way += 1
-        try:
-            yield
-        finally:
-            self.under_way -= 1
-
-    def now_s(self) -> float:
-        """As a loop counts them."""
-        return time.monotonic() + self.skipped_s
-
-    def now_ms(self) -> int:
-        """Unix milliseconds."""
-        return time.time_ns() // 1_000_000 + int(self.skipped_s * 1000)
-
-
-class Loop(asyncio.SelectorEventLoop):
-    """A loop by that clock."""
-
-    def __init__(self, clock: Clock) -> None:
-        self._clock = clock
-        super().__init__(clock)
-
-    def time(self) -> float:
-        return self._clock.now_s()
-
-
-class Watched(SqliteStore):
-    """A store whose thread the clock waits for."""
-
-    clock: Clock
-
-    async def put(
-        self,
-        entries: Sequence[Entry],
-        drops: Sequence[Drop],
-        now_ms: int,
-        merge: Merge | None = None,
-    ) -> list[Outcome]:
-        with self.clock.standing():
-            return await super().put(entries, drops, now_ms, merge)
-
-    async def claim(
-        self,
-        pixel: str,
-        *,
-        now_ms: int,
-        lease_ms: int,
-        limit: int,
-        max_bytes: int,
-        newest: bool = False,
-    ) -> list[Delivery]:
-        with self.clock.standing():
-            return await super().claim(
-                pixel,
-                now_ms=now_ms,
-                lease_ms=lease_ms,
-                limit=limit,
-                max_bytes=max_bytes,
-                newest=newest,
-            )
-
-    async def settle(self, settlements: Sequence[Settlement], now_ms: int) -> int:
-        with self.clock.standing():
-            return await super().settle(settlements, now_ms)
-
-
 @dataclass(slots=True)
 class Seen:
     """What came to Meta, by the numbers of the events."""
 
-    clock: Clock
     deadlines: dict[int, int] = field(default_factory=dict)
     """of those that run out during the outage"""
     away: bool = True
@@ -151,17 +70,17 @@ class Seen:
 
     def answer(self, asked: Asked) -> Reply | None:
         numbers = array("q", map(int, asked.ids))
-        now_ms, now_s = self.clock.now_ms(), self.clock.now_s()
-        self.too_late += sum(self.deadlines.get(n, now_ms) < now_ms for n in numbers)
+        at_ms, at_s = now_ms(), now_ms() / 1000
+        self.too_late += sum(self.deadlines.get(n, at_ms) < at_ms for n in numbers)
         if self.away:
             self.asked_away += 1
             self.tried.update(numbers)
             return Reply(delay_s=TIMEOUT_S + 1)
         self.batches.append(numbers)
-        self.at_s.append(now_s)
+        self.at_s.append(at_s)
         for n in self.fresh.keys() & set(numbers):
             requests, put_s = self.fresh[n]
-            self.fresh[n] = (len(self.batches) - requests, now_s - put_s)
+            self.fresh[n] = (len(self.batches) - requests, at_s - put_s)
         return None
 
     def taken(self) -> list[int]:
@@ -175,28 +94,28 @@ class Seen:
 
 def entries(numbers: Iterable[int], seen: Seen) -> list[Entry]:
     """Events of some 400 bytes, due now."""
-    now_ms = seen.clock.now_ms()
+    due_ms = now_ms()
     user = {"em": "0" * 64, "external_id": "1" * 64, "client_user_agent": "x" * 100}
     return [
         Entry(
             pixel=PIXEL,
             key=n.to_bytes(16),
             body=msgspec.json.encode({"event_name": "Lead", "event_id": str(n), "user_data": user}),
-            due_ms=now_ms,
-            deadline_ms=seen.deadlines.get(n, now_ms + 6 * DAY_MS),
+            due_ms=due_ms,
+            deadline_ms=seen.deadlines.get(n, due_ms + 6 * DAY_MS),
             note=Note(event_name="Lead", event_id=str(n), source="backend"),
         )
         for n in numbers
     ]
 
 
-async def outage(store: Watched, seen: Seen) -> None:
+async def outage(store: SqliteStore, seen: Seen) -> None:
     """Six hours: a burst at a time."""
     for burst in range(BURSTS):
         numbers = range(burst * BURST, (burst + 1) * BURST)
         if burst < BURSTS // 4:
-            seen.deadlines |= dict.fromkeys(numbers[::10], seen.clock.now_ms() + SHORT_LIVED_MS)
-        await store.put(entries(numbers, seen), [], seen.clock.now_ms())
+            seen.deadlines |= dict.fromkeys(numbers[::10], now_ms() + SHORT_LIVED_MS)
+        await store.put(entries(numbers, seen), [], now_ms())
         if burst + 1 in (BURSTS // 10, BURSTS):
             seen.memory_mb.append(memory_mb())
         await asyncio.sleep(OUTAGE_S / BURSTS)
@@ -205,17 +124,24 @@ async def outage(store: Watched, seen: Seen) -> None:
     )
 
 
-async def drained(store: Watched, worker: Worker, seen: Seen) -> None:
-    """Meta is back, and once that is found out, fresh events come; nothing is skipped from then on."""
+async def drained(store: SqliteStore, worker: Worker, seen: Seen) -> None:
+    """Meta is back; once that is found out, nothing is skipped any more."""
     seen.away = False
-    seen.back_s = seen.clock.now_s()
+    seen.back_s = now_ms() / 1000
     while not seen.batches:
         await asyncio.sleep(1)
-    seen.clock.skipping = False
+    loop = asyncio.get_running_loop()
+    assert isinstance(loop, JumpingLoop)
+    with loop.held():
+        await drained_at_full_pace(store, worker, seen)
+
+
+async def drained_at_full_pace(store: SqliteStore, worker: Worker, seen: Seen) -> None:
+    """With fresh events coming."""
     wanted = EVENTS - len(seen.deadlines)
     for n in range(EVENTS, EVENTS + FRESH):
-        seen.fresh[n] = (len(seen.batches), seen.clock.now_s())
-        await store.put(entries([n], seen), [], seen.clock.now_ms())
+        seen.fresh[n] = (len(seen.batches), now_ms() / 1000)
+        await store.put(entries([n], seen), [], now_ms())
         worker.wake()
         await asyncio.sleep(wanted / 12_000 / FRESH)  # spread over the drain at full pace
     while sum(map(len, seen.batches)) < wanted + FRESH:
@@ -224,9 +150,7 @@ async def drained(store: Watched, worker: Worker, seen: Seen) -> None:
 
 async def live_through(folder: Path, seen: Seen) -> None:
     """The outage and the time after it, on a store and a worker of its own."""
-    store = await Watched.open(folder / "gateway.db")
-    assert isinstance(store, Watched)
-    store.clock = seen.clock
+    store = await TimelyStore.open(folder / "gateway.db")
     graph = KeepsNothing()
     graph.reply = seen.answer
     await graph.start()
@@ -238,7 +162,7 @@ async def live_through(folder: Path, seen: Seen) -> None:
                 pixel=pixel(),
                 per_second=RATE,
                 hold_ms=0,
-                clock_ms=seen.clock.now_ms,
+                clock_ms=now_ms,
                 draw=lambda: 0.5,
             )
             running = asyncio.create_task(worker.run())
@@ -278,9 +202,8 @@ def memory_mb() -> int:
 def test_an_outage_costs_little_and_what_comes_after_it_waits_for_no_backlog(
     tmp_path: Path,
 ) -> None:
-    clock = Clock()
-    seen = Seen(clock)
-    with asyncio.Runner(loop_factory=lambda: Loop(clock)) as runner:
+    seen = Seen()
+    with asyncio.Runner(loop_factory=lambda: JumpingLoop(QUIET_S)) as runner:
         runner.run(live_through(tmp_path, seen))
     starts = seen.at_s
     took_s = starts[-1] - starts[0]
