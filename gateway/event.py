@@ -195,7 +195,13 @@ def encode(event: Event) -> bytes:
     return _ENCODER.encode(event)
 
 
+def decode(body: bytes) -> Event:
+    """What `encode` wrote. Raises msgspec.DecodeError for what this version would not have written."""
+    return _DECODER.decode(body)
+
+
 _ENCODER = msgspec.json.Encoder()
+_DECODER = msgspec.json.Decoder(Event)
 
 
 # --- user_data -------------------------------------------------------------------------------

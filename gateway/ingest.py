@@ -4,8 +4,6 @@ import asyncio
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-import msgspec
-
 from gateway import (
     consent,
     enrich,
@@ -24,7 +22,7 @@ from gateway.enrich import Place
 from gateway.errors import GatewayError
 from gateway.event import Event
 from gateway.hit import Facts, Hit, Misfit, Sent, Source
-from gateway.merge import CONVERSIONS, Side
+from gateway.merge import Side
 from gateway.outcome import UNRECORDED, WAITING, Outcome
 from gateway.overload import Backlog, Load
 from gateway.stores import Drop, Entry, Half, Joined, Note, Outbox
@@ -164,7 +162,7 @@ class Ingest:
             alternates=self._settings.hash_alternates,
             limited=self._limited(visitor.place),
         )
-        if problem := validate.check(built.event, facts.now_ms):
+        if problem := validate.wrong(built.event, facts.now_ms):
             return _dropped(sent, pixels, problem.outcome, facts, problem)
         return self._kept(sent, built, pixels, facts, agent)
 
@@ -176,31 +174,36 @@ class Ingest:
         facts: Facts,
         agent: Agent,
     ) -> "_Fate":
-        """An entry for each pixel; a conversion waits a moment for its other half."""
+        """An entry for each pixel; a conversion waits for its other half, which may bring what this one lacks."""
         ready = built.event
-        note = _note_of(ready, facts.source, agent.readable, built.warnings)
-        body = event.encode(ready)
+        missing = validate.missing(ready)
         deadline_ms = event.deadline_ms(ready, facts.now_ms, browser_has_it=sent.browser_has_it)
-        hold_ms = self._hold_ms(ready, deadline_ms - facts.now_ms)
+        wait_ms = merge.wait_ms(
+            ready,
+            whole=missing is None,
+            hold_ms=int(self._settings.hold_seconds * 1000),
+            left_ms=deadline_ms - facts.now_ms,
+        )
+        # Clients of Graph's API are answered as Graph would.
+        if missing and (not wait_ms or facts.source is Source.GRAPH):
+            return _dropped(sent, pixels, Outcome.INVALID, facts, missing)
+        lack = _lack(missing)
+        note = _note_of(ready, facts.source, agent.readable, (*built.warnings, *lack))
+        body = event.encode(ready)
         entries = (
             Entry(
                 pixel=pixel.lane,
                 key=event.key(pixel.lane, ready),
                 body=body,
-                due_ms=facts.now_ms + hold_ms,
+                due_ms=facts.now_ms + wait_ms,
                 deadline_ms=deadline_ms,
                 note=note,
-                side=_side_of(facts.source) if hold_ms else "",
+                side=_side_of(facts.source) if wait_ms else "",
                 suppress=sent.browser_has_it and self._suppresses,
             )
             for pixel in pixels
         )
-        return _Fate(sent=sent, entries=tuple(entries))
-
-    def _hold_ms(self, ready: Event, left_ms: int) -> int:
-        """How long an event waits for its other half: not at all when its time at Meta would run out."""
-        hold_ms = int(self._settings.hold_seconds * 1000)
-        return hold_ms if ready.event_name in CONVERSIONS and left_ms > 2 * hold_ms else 0
+        return _Fate(sent=sent, entries=tuple(entries), warnings=built.warnings, lack=lack)
 
     @property
     def _suppresses(self) -> bool:
@@ -247,18 +250,22 @@ class _Fate:
     entries: tuple[Entry, ...] = ()
     drops: tuple[Drop, ...] = ()
     problem: Problem | None = None
+    warnings: tuple[str, ...] = ()
+    lack: tuple[str, ...] = ()
+    """a warning while it waits, and none once it is merged with the copy that had it"""
 
     def judged(self, stored: Iterator[Outcome]) -> Judged:
         """The judgement, with what the store answered for each entry."""
         answers = [next(stored) for _ in self.entries] or [drop.outcome for drop in self.drops]
         # New to one pixel is new, whatever the others have already.
         new = [answer for answer in answers if answer in WAITING]
+        outcome = (new or answers)[0]
         return Judged(
             index=self.sent.index,
             event_id=self.sent.id,
-            outcome=(new or answers)[0],
+            outcome=outcome,
             problem=self.problem,
-            warnings=self.entries[0].note.warnings if self.entries else (),
+            warnings=self.warnings + (self.lack if outcome is Outcome.HELD else ()),
         )
 
 
@@ -285,18 +292,22 @@ def _side_of(source: Source) -> Side:
 
 def join(held: Half, new: Half) -> Joined | None:
     """What the store merges a held copy with the next one by. See `merge`."""
-    first, second = (msgspec.json.decode(half.body, type=Event) for half in (held, new))
+    first, second = event.decode(held.body), event.decode(new.body)
     together = merge.union(first, Side(held.side), second, Side(new.side))
-    complete = held.side != new.side
+    lacked, lacks = validate.missing(first), validate.missing(together)
+    complete = held.side != new.side or bool(lacked and not lacks)
     if not complete and not merge.adds(together, first):
         return None
-    note = _note_of(
-        together,
-        held.note.source,
-        held.note.agent or new.note.agent,
-        tuple(dict.fromkeys(held.note.warnings + new.note.warnings)),
-    )
+    told = dict.fromkeys(held.note.warnings + new.note.warnings)
+    settled = {*_lack(lacked), *_lack(validate.missing(second))}
+    warnings = (*(warning for warning in told if warning not in settled), *_lack(lacks))
+    agent = held.note.agent or new.note.agent
+    note = _note_of(together, held.note.source, agent, warnings)
     return Joined(body=event.encode(together), note=note, complete=complete)
+
+
+def _lack(missing: Problem | None) -> tuple[str, ...]:
+    return (f"{missing}; it waits for a copy of the event that has it",) if missing else ()
 
 
 def _dropped(

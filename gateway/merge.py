@@ -17,6 +17,8 @@ CONVERSIONS = frozenset(
     | {"StartTrial", "SubmitApplication", "Schedule", "Contact", "Donate"}
 )
 """the events that wait for their other half"""
+PATIENCE_MS = 600_000
+"""how long a half waits that Meta would not take without the other: a visitor may take minutes to be back from paying"""
 
 
 class Side(StrEnum):
@@ -37,6 +39,17 @@ _OPTIONS = (
     "data_processing_options_state",
 )
 _STRICTER = ("event_time", "opt_out", *_OPTIONS)
+
+
+def wait_ms(event: Event, *, whole: bool, hold_ms: int, left_ms: int) -> int:
+    """How long a copy waits for its other half; not at all when its time at Meta, `left_ms`, would run out.
+
+    `whole`: Meta would take it as it is.
+    """
+    if event.event_name not in CONVERSIONS or hold_ms == 0:
+        return 0
+    longest_ms = hold_ms if whole else max(hold_ms, PATIENCE_MS)
+    return longest_ms if left_ms > 2 * longest_ms else 0
 
 
 def union(first: Event, first_side: Side, second: Event, second_side: Side) -> Event:
@@ -98,12 +111,19 @@ def _both(winner: UserData, other: UserData, name: str, *, several: bool) -> obj
 
 
 def _custom(winner: Mapping[str, object], other: Mapping[str, object]) -> dict[str, object]:
+    if _is_priced(other) and not _is_priced(winner):
+        # A currency without the amount, or the other way round, says less than the other copy does.
+        winner = {name: value for name, value in winner.items() if name not in _MONEY}
     together = dict(winner)
     for name, value in other.items():
         group = next((g for g in (_MONEY, _GOODS) if name in g), (name,))
         if not any(n in winner and n != "currency" for n in group):
             together[name] = value
     return together
+
+
+def _is_priced(custom: Mapping[str, object]) -> bool:
+    return "currency" in custom and "value" in custom
 
 
 def _either(first: bool | None, second: bool | None) -> bool | None:

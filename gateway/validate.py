@@ -2,6 +2,7 @@
 
 Each rule answers the first thing wrong as a Problem: the field, what is allowed, Graph's subcode where
 published answers show one, and Meta's page. A message never holds the value, which may be a person's.
+What is wrong stays wrong; what is missing may come with another copy of the event.
 """
 
 import re
@@ -10,7 +11,7 @@ from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from gateway import normalise, privacy
-from gateway.event import FUTURE_MS, NUMBERS, Event, UserData, deadline_ms
+from gateway.event import FUTURE_MS, NUMBERS, Event, deadline_ms
 from gateway.outcome import Outcome
 
 _PAGES = "https://developers.facebook.com/docs/marketing-api/conversions-api/"
@@ -40,10 +41,19 @@ class Problem:
 
 def check(event: Event, now_ms: int) -> Problem | None:
     """The first of Meta's rules the event breaks, or None."""
-    for rule in _RULES:
-        if problem := rule(event, now_ms):
-            return problem
-    return None
+    return wrong(event, now_ms) or missing(event)
+
+
+def wrong(event: Event, now_ms: int) -> Problem | None:
+    """What no other copy of the event could put right."""
+    if problem := _time(event, now_ms):
+        return problem
+    return next(filter(None, (rule(event) for rule in _RULES)), None)
+
+
+def missing(event: Event) -> Problem | None:
+    """What another copy of the event may know."""
+    return next(filter(None, (need(event) for need in _NEEDS)), None)
 
 
 # --- the event itself ------------------------------------------------------------------------
@@ -60,7 +70,7 @@ _SEGMENTS = (
 )
 
 
-def _identity(event: Event, _now_ms: int) -> Problem | None:
+def _identity(event: Event) -> Problem | None:
     for field, text in (("event_name", event.event_name), ("event_id", event.event_id)):
         if privacy.EMAIL.search(text):
             return Problem(field, "looks like an e-mail address, which Meta forbids there")
@@ -84,7 +94,7 @@ def _time(event: Event, now_ms: int) -> Problem | None:
     return None
 
 
-def _source(event: Event, _now_ms: int) -> Problem | None:
+def _source(event: Event) -> Problem | None:
     match event.action_source:
         case "website":
             return _website(event)
@@ -95,9 +105,19 @@ def _source(event: Event, _now_ms: int) -> Problem | None:
     return None
 
 
+_PAGELESS = Problem("event_source_url", "a website event needs the page's full URL")
+
+
 def _website(event: Event) -> Problem | None:
-    if not _is_web_url(event.event_source_url):
-        return Problem("event_source_url", "a website event needs the page's full URL")
+    url = event.event_source_url
+    return _PAGELESS if url and not _is_web_url(url) else None
+
+
+def _page(event: Event) -> Problem | None:
+    if event.action_source != "website":
+        return None
+    if not event.event_source_url:
+        return _PAGELESS
     if not event.user_data.client_user_agent:
         error = "a website event needs the visitor's user agent"
         return Problem("user_data.client_user_agent", error)
@@ -163,24 +183,35 @@ def _messaging(event: Event) -> Problem | None:
 # --- privacy ---------------------------------------------------------------------------------
 
 
-def _data_processing(event: Event, _now_ms: int) -> Problem | None:
-    """Limited Data Use: (0, 0) lets Meta find the state, for which it needs the address."""
+def _data_processing(event: Event) -> Problem | None:
+    """Limited Data Use."""
     options = event.data_processing_options
     country = event.data_processing_options_country
     state = event.data_processing_options_state
-    if not options:
+    if not options or _is_to_be_located(event):
         return None
     if options != ["LDU"]:
         return Problem("data_processing_options", 'expected [] or ["LDU"]', DATA_PROCESSING)
-    if country == 0 and state in (None, 0):
-        if event.user_data.client_ip_address:
-            return None
-        error = "country 0 and state 0 need user_data.client_ip_address"
-        return Problem("data_processing_options_state", error, DATA_PROCESSING)
     if country == 1 and state in range(1000, 1014):
         return None
     error = "expected country 0 with state 0, or country 1 with a state from 1000 to 1013"
     return Problem("data_processing_options_country", error, DATA_PROCESSING)
+
+
+def _is_to_be_located(event: Event) -> bool:
+    """Whether Meta is to find the state, for which it needs the address."""
+    return (
+        event.data_processing_options == ["LDU"]
+        and event.data_processing_options_country == 0
+        and event.data_processing_options_state in (None, 0)
+    )
+
+
+def _address(event: Event) -> Problem | None:
+    if not _is_to_be_located(event) or event.user_data.client_ip_address:
+        return None
+    error = "country 0 and state 0 need user_data.client_ip_address"
+    return Problem("data_processing_options_state", error, DATA_PROCESSING)
 
 
 # --- custom_data -----------------------------------------------------------------------------
@@ -230,8 +261,8 @@ _CONTENT: Mapping[str, tuple[Check, str]] = {
 }
 
 
-def _money(event: Event, _now_ms: int) -> Problem | None:
-    custom, purchase = event.custom_data, event.event_name == "Purchase"
+def _money(event: Event) -> Problem | None:
+    custom = event.custom_data
     for name in NUMBERS:
         value = custom.get(name, 0)
         if not (isinstance(value, int | float) and _is_number(value) and abs(value) <= 1e12):
@@ -241,16 +272,25 @@ def _money(event: Event, _now_ms: int) -> Problem | None:
         isinstance(currency, str) and normalise.currency(currency) == currency
     ):
         error = "expected an ISO 4217 code, such as EUR"
-        return Problem("custom_data.currency", error, CUSTOM_DATA, 2804010 if purchase else 2804023)
-    if purchase and "value" not in custom:
-        return Problem("custom_data.value", "a Purchase needs a value", CUSTOM_DATA, 2804009)
-    if currency is None and (purchase or "value" in custom):
-        error = "a value needs its currency, an ISO 4217 code"
-        return Problem("custom_data.currency", error, CUSTOM_DATA, 2804010 if purchase else 2804023)
+        return Problem("custom_data.currency", error, CUSTOM_DATA, _currency_code(event))
     return None
 
 
-def _custom(event: Event, _now_ms: int) -> Problem | None:
+def _price(event: Event) -> Problem | None:
+    custom, purchase = event.custom_data, event.event_name == "Purchase"
+    if purchase and "value" not in custom:
+        return Problem("custom_data.value", "a Purchase needs a value", CUSTOM_DATA, 2804009)
+    if custom.get("currency") is None and (purchase or "value" in custom):
+        error = "a value needs its currency, an ISO 4217 code"
+        return Problem("custom_data.currency", error, CUSTOM_DATA, _currency_code(event))
+    return None
+
+
+def _currency_code(event: Event) -> int:
+    return 2804010 if event.event_name == "Purchase" else 2804023
+
+
+def _custom(event: Event) -> Problem | None:
     for name, (is_right, allowed) in _CUSTOM.items():
         if name in event.custom_data and not is_right(event.custom_data[name]):
             return Problem(f"custom_data.{name}", f"expected {allowed}", CUSTOM_DATA)
@@ -279,26 +319,20 @@ _TOO_LITTLE = (
 )
 
 
-def _match(event: Event, _now_ms: int) -> Problem | None:
-    return matches_nobody(event.user_data)
-
-
-def matches_nobody(user: UserData) -> Problem | None:
-    """Whether what is known of the person is too little for Meta to take the event."""
-    if user.lead_id and not _LEAD_ID.fullmatch(user.lead_id):
+def _lead_id(event: Event) -> Problem | None:
+    lead_id = event.user_data.lead_id
+    if lead_id and not _LEAD_ID.fullmatch(lead_id):
         return Problem("user_data.lead_id", "expected 15 to 17 digits", CUSTOMER, 2804036)
-    if any(frozenset(user.keys()) <= few for few in _TOO_LITTLE):
+    return None
+
+
+def _match(event: Event) -> Problem | None:
+    if any(frozenset(event.user_data.keys()) <= few for few in _TOO_LITTLE):
         error = "too little to match anybody: add em, ph, fbp, fbc or external_id"
         return Problem("user_data", error, BEST_PRACTICES, 2804050)
     return None
 
 
-_RULES: tuple[Callable[[Event, int], Problem | None], ...] = (
-    _identity,
-    _time,
-    _source,
-    _data_processing,
-    _money,
-    _custom,
-    _match,
-)
+Rule = Callable[[Event], Problem | None]
+_RULES: tuple[Rule, ...] = (_identity, _source, _data_processing, _money, _custom, _lead_id)
+_NEEDS: tuple[Rule, ...] = (_page, _address, _price, _match)

@@ -762,6 +762,73 @@ async def test_a_page_and_a_backend_are_two_halves(make: Maker, backend: Source)
     assert await lead(install) is Outcome.DUPLICATE
 
 
+def agentless(**more: object) -> dict[str, object]:
+    """A backend's half that leaves the browser to the page."""
+    user = {"em": "jo@mail.example"}
+    return order() | {"event_name": "Lead", "user_data": user} | more
+
+
+async def test_a_backends_half_waits_for_the_page_to_say_which_browser_it_was(make: Maker) -> None:
+    install = make(ONE_SITE, GATEWAY_HOLD_SECONDS=TEN_S)
+
+    [waits] = (await install.backend(agentless())).judged
+    assert waits.outcome is Outcome.HELD
+    [warning] = waits.warnings
+    assert warning.startswith("user_data.client_user_agent: ")
+    [line] = await install.store.events(limit=9)
+    assert line.note.warnings == (warning,)
+    assert await due(install, NOW + 599_999) == 0
+    assert await lead(install) is Outcome.MERGED
+    [line, _copy] = await install.store.events(limit=9)
+    assert line.note.warnings == ()
+
+    [body] = await install.bodies("11111")
+    known = body["user_data"]
+    assert isinstance(known, dict)
+    assert known["client_user_agent"] == AGENT
+    assert known["em"] == [hashlib.sha256(b"jo@mail.example").hexdigest()]
+
+
+async def test_a_half_that_is_merged_at_once_is_warned_of_nothing(make: Maker) -> None:
+    install = make(ONE_SITE, GATEWAY_HOLD_SECONDS=TEN_S)
+
+    assert await lead(install) is Outcome.HELD
+    [merged] = (await install.backend(agentless())).judged
+
+    assert (merged.outcome, merged.warnings) == (Outcome.MERGED, ())
+
+
+async def test_a_pages_purchase_waits_for_the_backend_to_name_its_value(make: Maker) -> None:
+    install = make(ONE_SITE, GATEWAY_HOLD_SECONDS=TEN_S)
+
+    assert await lead(install, name="Purchase") is Outcome.HELD
+    assert outcomes(await install.backend(order())) == [Outcome.MERGED]
+
+    [body] = await install.bodies("11111")
+    assert body["custom_data"] == order()["custom_data"]
+
+
+@pytest.mark.parametrize(
+    ("event", "source", "hold_s"),
+    [
+        pytest.param(agentless(), Source.BACKEND, "0", id="nothing is held"),
+        pytest.param(agentless(event_name="Own"), Source.BACKEND, TEN_S, id="no conversion"),
+        pytest.param(agentless(pixel_id="11111"), Source.GRAPH, TEN_S, id="by Graph's API"),
+        pytest.param(agentless(action_source="web"), Source.BACKEND, TEN_S, id="wrong as well"),
+    ],
+)
+async def test_what_lacks_something_and_cannot_wait_for_it_is_invalid(
+    make: Maker, event: dict[str, object], source: Source, hold_s: str
+) -> None:
+    install = make(ONE_SITE, GATEWAY_HOLD_SECONDS=hold_s)
+
+    if source is Source.GRAPH:
+        with pytest.raises(Refused, match="client_user_agent"):
+            await install.backend(event, source=source)
+    else:
+        assert outcomes(await install.backend(event)) == [Outcome.INVALID]
+
+
 async def test_a_wait_that_goes_on_for_one_pixel_is_the_answer(make: Maker) -> None:
     install = make(SITES, GATEWAY_HOLD_SECONDS=TEN_S)
     shop = {"pixel_id": "11111", "event_name": "Lead"}

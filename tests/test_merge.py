@@ -122,6 +122,12 @@ def test_of_one_side_the_first_copy_wins_and_the_second_fills_in() -> None:
             id="an amount in another currency",
         ),
         pytest.param(
+            {"value": 1, "currency": "EUR"},
+            {"value": 2, "x": 1},
+            {"value": 1, "currency": "EUR", "x": 1},
+            id="an amount in no currency",
+        ),
+        pytest.param(
             {"contents": [{"id": "a"}], "num_items": 1, "content_type": "product"},
             {"content_ids": ["a", "b"]},
             {"content_ids": ["a", "b"], "content_type": "product"},
@@ -269,6 +275,84 @@ def test_two_events_that_meta_takes_make_one_that_it_takes(
 ) -> None:
     together = merge.union(first, side, second, other_side)
     assert validate.check(together, NOW_S * 1000) is None
+
+
+# What may be held although Meta would not take it alone.
+halves = st.builds(
+    made,
+    action_source=st.sampled_from(["website", "system_generated"]),
+    event_source_url=st.sampled_from(["", "https://b.example/"]),
+    user_data=user_data,
+    custom_data=custom_data,
+    data_processing_options=st.sampled_from([None, ["LDU"]]),
+    data_processing_options_country=st.just(0),
+).filter(lambda one: validate.wrong(one, NOW_S * 1000) is None)
+
+
+@given(valid_events, halves)
+def test_a_half_never_makes_less_of_one_that_meta_takes(whole: Event, half: Event) -> None:
+    for whole_side in Side:
+        for half_side in Side:
+            assert not validate.missing(merge.union(whole, whole_side, half, half_side))
+            assert not validate.missing(merge.union(half, half_side, whole, whole_side))
+
+
+def lacking(side: Side, *, agent: str = "", warnings: tuple[str, ...] = ()) -> Half:
+    """A half of SHOP as from a website that knows no page; and, without `agent`, none of its visitor's browser."""
+    user = msgspec.structs.replace(SHOP.user_data, client_user_agent=agent)
+    url = "https://shop.example/"
+    one = msgspec.structs.replace(
+        SHOP, action_source="website", event_source_url=url, user_data=user
+    )
+    note = Note(event_name="Purchase", event_id="o-1", source="backend", warnings=warnings)
+    return Half(side=side, body=event.encode(one), note=note)
+
+
+def test_a_half_that_waits_for_what_it_lacks_says_so_until_it_has_it() -> None:
+    said = "user_data.client_user_agent: a website event needs the visitor's user agent; it waits for a copy"
+    first = lacking(Side.BACKEND)
+    more = msgspec.structs.replace(event.decode(first.body), referrer_url="https://a.example/")
+    still = joined(first, half(more, Side.BACKEND))
+    assert not still.complete
+    [warning] = still.note.warnings
+    assert warning.startswith(said)
+
+    waiting = lacking(Side.BACKEND, warnings=("odd", warning))
+    page, known = half(PAGE, Side.BROWSER), lacking(Side.BACKEND, agent="Firefox")
+    # The copy that has it need not be the page's: nothing is missing any more, so nothing is waited for.
+    for ends in (joined(waiting, page), joined(page, waiting), joined(waiting, known)):
+        assert ends.complete
+        assert ends.note.warnings == ("odd",)
+
+
+def test_two_halves_that_lack_the_same_are_not_waited_for() -> None:
+    ends = joined(lacking(Side.BACKEND), lacking(Side.BROWSER))
+    assert ends.complete
+    assert validate.missing(event.decode(ends.body))
+
+
+HOUR_MS = 3_600_000
+
+
+@pytest.mark.parametrize(
+    ("name", "whole", "hold_ms", "left_ms", "waits_ms"),
+    [
+        ("Purchase", True, 10_000, HOUR_MS, 10_000),
+        ("Purchase", False, 10_000, HOUR_MS, merge.PATIENCE_MS),
+        ("Purchase", False, HOUR_MS, 3 * HOUR_MS, HOUR_MS),
+        ("Purchase", True, 10_000, 20_000, 0),
+        ("Purchase", False, 10_000, 2 * merge.PATIENCE_MS, 0),
+        ("Purchase", True, 0, HOUR_MS, 0),
+        ("Purchase", False, 0, HOUR_MS, 0),
+        ("PageView", True, 10_000, HOUR_MS, 0),
+        ("PageView", False, 10_000, HOUR_MS, 0),
+    ],
+)
+def test_how_long_a_copy_waits(
+    name: str, *, whole: bool, hold_ms: int, left_ms: int, waits_ms: int
+) -> None:
+    one = made(event_name=name)
+    assert merge.wait_ms(one, whole=whole, hold_ms=hold_ms, left_ms=left_ms) == waits_ms
 
 
 def test_a_note_says_what_the_union_carries() -> None:

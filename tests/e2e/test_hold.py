@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from .harness import CHROME, Gateway, StandIn, backend_event, live, page_event
+from .harness import CHROME, PAGE, Gateway, StandIn, backend_event, live, page_event
 
 HOUR_S = "3600"
 """so long that only the other half can end the hold within a test"""
@@ -58,6 +58,35 @@ def test_two_halves_arrive_as_one_event(gateway: Gateway, stand_in: StandIn, fir
     assert gateway.backend(backend_half(event_id)).json()["duplicates"] == 1
     assert stand_in.one(event_id) == arrived
     assert all(line.adds_up for line in gateway.ledger())
+
+
+@pytest.mark.parametrize("first", ["page", "backend"])
+def test_a_backend_need_not_know_the_page_and_the_browser(
+    gateway: Gateway, stand_in: StandIn, first: str
+) -> None:
+    event_id = f"bare-{first}"
+    bare = {
+        "event_name": "Lead",
+        "event_id": event_id,
+        "user_data": {"email": "jo@mail.example"},
+        "custom_data": {"value": 9.5, "currency": "USD"},
+    }
+    if first == "page":
+        assert outcome_told(gateway, page_half(event_id)) == "held"
+        answer = gateway.backend(bare)
+        assert answer.json()["warnings"] == []
+    else:
+        answer = gateway.backend(bare)
+        assert answer.status_code == 202
+        [told] = answer.json()["warnings"]
+        assert "it waits for a copy of the event that has it" in told["warnings"][0]
+        assert fates(gateway, event_id) == ["held"]
+        assert outcome_told(gateway, page_half(event_id)) == "merged"
+
+    arrived = stand_in.one(event_id)
+    assert arrived.custom_data == {"value": 9.5, "currency": "USD"}
+    assert {"em", "fbp", "client_user_agent"} <= set(arrived.user_data)
+    assert arrived.event_source_url == PAGE
 
 
 def test_a_half_alone_waits_and_survives_a_kill(tmp_path: Path, stand_in: StandIn) -> None:

@@ -81,10 +81,10 @@ class Conversion:
         return wire.hit(place.gateway, page_event(self.event_id, "Purchase", data=data), headers)
 
     def _backend(self, place: Place, wire: Wire) -> int:
+        """Of a website, which Meta would not take without the page and the browser that only the page's half knows."""
         event = {
             "event_name": "Purchase",
             "event_id": self.event_id,
-            "action_source": "system_generated",
             "user_data": {"email": f" {self.email.upper()} "},
             "custom_data": {"value": 100 + self.number, "currency": "EUR"},
         }
