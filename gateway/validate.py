@@ -39,20 +39,15 @@ class Problem:
         return f"{self.field}: {self.error}" if self.field else self.error
 
 
-def check(event: Event, now_ms: int) -> Problem | None:
-    """The first of Meta's rules the event breaks, or None."""
-    return wrong(event, now_ms) or missing(event)
-
-
 def wrong(event: Event, now_ms: int) -> Problem | None:
-    """What no other copy of the event could put right."""
+    """The first of Meta's rules the event breaks, whatever another copy of it may know; or None."""
     if problem := _time(event, now_ms):
         return problem
     return next(filter(None, (rule(event) for rule in _RULES)), None)
 
 
 def missing(event: Event) -> Problem | None:
-    """What another copy of the event may know."""
+    """The first thing Meta asks for that the event lacks and another copy of it may know; or None."""
     return next(filter(None, (need(event) for need in _NEEDS)), None)
 
 

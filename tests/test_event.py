@@ -16,6 +16,7 @@ from gateway.event import Built, Event, UserData
 from gateway.hit import Extras, Sent
 from gateway.outcome import Outcome
 from gateway.sandbox import rules
+from gateway.validate import Problem
 
 NOW = 1_764_000_000_000
 HOUR = 3_600_000
@@ -38,6 +39,10 @@ VISITOR = Visitor(address="8.8.8.8", agent="UA/1", fbp=FBP, fbc=None, utm={}, pl
 
 def sha(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def check(event: Event, now_ms: int) -> Problem | None:
+    return validate.wrong(event, now_ms) or validate.missing(event)
 
 
 def build(
@@ -153,7 +158,7 @@ def test_limited_data_use_is_said_when_the_event_says_nothing(limited: tuple[int
     built = event.build(SENT, VISITOR, NOW, None, alternates=False, limited=limited)
 
     assert limits_of(built) == (["LDU"], *limited)
-    assert validate.check(built.event, NOW) is None
+    assert check(built.event, NOW) is None
     assert limits_of(build()) == (None, None, None)
 
 
@@ -331,7 +336,7 @@ def test_a_clock_a_minute_ahead_is_stamped_now(ahead_ms: int, seconds: int) -> N
 
 
 def problem(sent: Sent = SENT, visitor: Visitor = VISITOR) -> tuple[str, Outcome] | None:
-    found = validate.check(build(sent, visitor).event, NOW)
+    found = check(build(sent, visitor).event, NOW)
     return (found.field, found.outcome) if found else None
 
 
@@ -428,7 +433,7 @@ def test_no_problem_quotes_what_was_sent(name: str) -> None:
 
     built = build(sent)
 
-    assert planted not in str(validate.check(built.event, NOW))
+    assert planted not in str(check(built.event, NOW))
     assert planted not in "".join(built.warnings)
 
 
@@ -475,7 +480,7 @@ def event_with(keys: set[str]) -> Event:
 
 @pytest.mark.parametrize("keys", WEAK, ids=lambda keys: "+".join(sorted(keys)) or "nothing")
 def test_too_little_to_match_is_refused(keys: set[str]) -> None:
-    found = validate.check(event_with(keys), NOW)
+    found = check(event_with(keys), NOW)
 
     assert found is not None
     assert found.field == "user_data"
@@ -483,7 +488,7 @@ def test_too_little_to_match_is_refused(keys: set[str]) -> None:
 
 @pytest.mark.parametrize("keys", STRONG, ids=lambda keys: "+".join(sorted(keys)))
 def test_enough_to_match_passes(keys: set[str]) -> None:
-    assert validate.check(event_with(keys), NOW) is None
+    assert check(event_with(keys), NOW) is None
 
 
 KEYS = sorted({"em", "fn", "ln", "ge", "db", "ct", "st", "zp", "country", "client_user_agent"})
@@ -493,7 +498,7 @@ KEYS = sorted({"em", "fn", "ln", "ge", "db", "ct", "st", "zp", "country", "clien
 def test_matching_is_judged_as_the_sandbox_judges_it(keys: set[str]) -> None:
     one = event_with(keys)
 
-    ours = validate.check(one, NOW)
+    ours = check(one, NOW)
     theirs = rules.validate(json.loads(event.encode(one)), NOW // 1000)
 
     assert (ours is None) == (theirs is None)
@@ -525,7 +530,7 @@ def test_whatever_passes_here_passes_the_sandbox(
     sent = replace(aged(age_ms, source), name=name, data=data, url=url, user=user)
     built = build(sent)
 
-    if validate.check(built.event, NOW) is None:
+    if check(built.event, NOW) is None:
         assert rules.validate(wire(built), NOW // 1000) is None
 
 
@@ -671,4 +676,4 @@ def test_limited_data_use_by_address_is_left_out_where_there_is_none() -> None:
 
     assert built.event.data_processing_options is None
     assert any("data_processing_options" in warning for warning in built.warnings)
-    assert validate.check(built.event, NOW) is None
+    assert check(built.event, NOW) is None

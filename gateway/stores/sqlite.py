@@ -83,7 +83,8 @@ class SqliteStore:
     ) -> list[Outcome]:
         self._put += len(entries) + len(drops)
         work = partial(operations.put, entries, drops, now_ms, merge)
-        return await self._writer.write(work, grows=True, keys=[entry.key for entry in entries])
+        keys = [entry.key for entry in entries]
+        return await self._writer.write(work, grows=True, keys=keys, within_s=PUT_S)
 
     async def claim(
         self,
@@ -118,7 +119,7 @@ class SqliteStore:
             await self._writer.write(partial(self._sweeper.sweep, now_ms))
 
     async def probe(self) -> None:
-        await self._writer.write(operations.probe, grows=True)
+        await self._writer.write(operations.probe, grows=True, within_s=PUT_S)
 
     async def close(self) -> None:
         await self._writer.close()
@@ -141,10 +142,10 @@ class SqliteStore:
         return await self._writer.read(partial(operations.dead, refs))
 
     async def revive(self, refs: Sequence[int], now_ms: int) -> int:
-        return await self._writer.write(partial(operations.revive, refs, now_ms))
+        return await self._writer.write(partial(operations.revive, refs, now_ms), within_s=ASK_S)
 
     async def discard(self, refs: Sequence[int]) -> int:
-        return await self._writer.write(partial(operations.discard, refs))
+        return await self._writer.write(partial(operations.discard, refs), within_s=ASK_S)
 
 
 class SqliteReader:
@@ -287,7 +288,8 @@ def _version(db: sqlite3.Connection) -> int:
 
 # The thread that owns the connection.
 
-_HANGS = f"the disk does not answer within {PUT_S:g} s"
+ASK_S = 10.0
+"""how long a question waits for a disk that hangs: looking through a long log takes a second"""
 
 
 class _Call:
@@ -342,20 +344,28 @@ class _Writer:
         self._thread.start()
 
     async def write(
-        self, operation: Callable[[Work], T], *, grows: bool = False, keys: Sequence[bytes] = ()
+        self,
+        operation: Callable[[Work], T],
+        *,
+        grows: bool = False,
+        keys: Sequence[bytes] = (),
+        within_s: float | None = None,
     ) -> T:
         """The operation's answer, durable. Cancelling gives up the answer, not the operation.
 
-        `grows`: it brings more than it takes away. It is the first to be refused when room is short, and is
-        withdrawn after PUT_S. (What is in the transaction under way by then may still be stored: nobody can tell
-        before the disk does. Its sender comes again with the same key, and is told that it is a duplicate.)
-        `keys`: the dedup keys it will ask for.
+        `grows`: it brings more than it takes away, and is the first to be refused when room is short. `keys`: the
+        dedup keys it will ask for. `within_s`: raise StoreBusy afterwards, and at once while the disk hangs. (What is
+        in the transaction under way by then may still be done: nobody can tell before the disk does. An event's sender
+        comes again with the same key, and is told that it is a duplicate.)
         """
-        return await self._call(operation, writes=True, grows=grows, keys=keys)
+        return await self._call(operation, writes=True, grows=grows, keys=keys, within_s=within_s)
 
     async def read(self, query: Callable[[sqlite3.Connection], T]) -> T:
-        """The query's answer, from what is durable; outside of transactions, so a full disk does not stop it."""
-        return await self._call(lambda work: query(work.db), writes=False)
+        """The query's answer, from what is durable; outside of transactions, so a full disk does not stop it.
+
+        Raises StoreBusy after ASK_S.
+        """
+        return await self._call(lambda work: query(work.db), writes=False, within_s=ASK_S)
 
     async def close(self) -> None:
         if not self._closed:
@@ -370,25 +380,26 @@ class _Writer:
         writes: bool,
         grows: bool = False,
         keys: Sequence[bytes] = (),
+        within_s: float | None = None,
     ) -> T:
         if self._closed:
             raise StoreError("the store is closed")
         # Neither would this one be answered, and what waits stays bounded.
-        if grows and self._hangs():
-            raise StoreBusy(_HANGS)
+        if within_s is not None and self._hangs_for(within_s):
+            raise StoreBusy(_hangs(within_s))
         future: asyncio.Future[T] = self._loop.create_future()
         call = _Call(operation, future, writes=writes, grows=grows, keys=keys)
         self._queue.put(call)
         try:
-            async with asyncio.timeout(PUT_S if grows else None):
+            async with asyncio.timeout(within_s):
                 return await future
         except TimeoutError:
             call.withdrawn = True
-            raise StoreBusy(_HANGS) from None
+            raise StoreBusy(_hangs(within_s)) from None
 
-    def _hangs(self) -> bool:
+    def _hangs_for(self, seconds: float) -> bool:
         begun_s = self._begun_s
-        return begun_s is not None and time.monotonic() - begun_s > PUT_S
+        return begun_s is not None and time.monotonic() - begun_s > seconds
 
     def _run(self) -> None:
         closing = False
@@ -458,6 +469,10 @@ class _Writer:
             call.fail(StoreError(f"the store cannot be read ({error})"))
         except Exception as error:
             call.fail(error)  # see _commit
+
+
+def _hangs(seconds: float | None) -> str:
+    return f"the disk does not answer within {seconds:g} s"
 
 
 def _turn_away(calls: Sequence[_Call], why: str) -> list[_Call]:

@@ -8,6 +8,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from gateway.errors import StoreError
 from gateway.web.answer import json_answer
 from gateway.web.backend import Backend
 from gateway.web.graph import Graph
@@ -71,7 +72,7 @@ def operator_app(operator: Operator) -> Starlette:
             Route("/", guarded(operator.asset), methods=["GET"]),
             Route("/{name}", guarded(operator.asset), methods=["GET"]),
         ],
-        exception_handlers=_EMPTY,
+        exception_handlers={**_EMPTY, StoreError: _storeless},
     )
 
 
@@ -82,6 +83,10 @@ async def _nothing(_request: Request, _error: Exception) -> Response:
 async def _failed(_request: Request, _error: Exception) -> Response:
     # The traceback is in the log; whoever asked learns that nothing was stored.
     return Response(status_code=500)
+
+
+async def _storeless(_request: Request, error: Exception) -> Response:
+    return json_answer({"error": str(error)}, 503)
 
 
 async def _gone(_request: Request, _error: Exception) -> Response:

@@ -20,13 +20,16 @@ function words(object) {
   return Object.entries(object).map(([name, value]) => `${name} ${value}`).join(", ");
 }
 
-function show(data) {
-  const notes = document.getElementById("notes");
-  notes.replaceChildren(...data.notes.map((text) => {
+function note(texts) {
+  document.getElementById("notes").replaceChildren(...texts.map((text) => {
     const item = document.createElement("li");
     item.textContent = text;
     return item;
   }));
+}
+
+function show(data) {
+  note(data.notes);
   rows("ledger", data.ledger, (l) => [
     l.pixel, l.accepted, l.delivered, l.merged, words(l.dropped) || 0, l.dead, l.pending,
     l.adds_up ? "yes" : ["no", "dead"],
@@ -42,7 +45,11 @@ function show(data) {
 async function refresh() {
   try {
     const response = await fetch("/api/overview");
-    if (response.ok) show(await response.json());
+    const data = await response.json();
+    if (response.ok) show(data);
+    else note([`The store cannot be read: ${data.error}. Below is what it said last.`]);
+  } catch {
+    note(["The gateway does not answer. Below is what it said last."]);
   } finally {
     setTimeout(refresh, 3000);
   }

@@ -22,6 +22,7 @@ CLIENTS = 8
 ENOUGH = 100 if LONG else 40
 """answers before and after a fault"""
 LASTS_S = 30 if LONG else 2
+PASSWORD = "the operator's"
 PATIENT_S = 5
 """by when even the slowest client has been told; 2 s of waiting for a server, and a busy machine"""
 
@@ -107,6 +108,7 @@ def test_disk_hung(tmp_path: Path, stand_in: StandIn) -> None:
     folder.mkdir()
     with loop_disk(folder / "data") as disk:
         place = Place("sqlite", folder, stand_in, None)
+        place.gateway.env["GATEWAY_ADMIN_PASSWORD"] = PASSWORD
         with place.gateway.start():
             seen = Endured(place)
 
@@ -115,6 +117,9 @@ def test_disk_hung(tmp_path: Path, stand_in: StandIn) -> None:
                 with disk.hung():
                     yield
                     assert place.gateway.admin("/readyz").status_code == 503
+                    asked = place.gateway.admin("/api/overview", password=PASSWORD)
+                    assert asked.status_code == 503
+                    assert asked.json() == {"error": "the disk does not answer within 10 s"}
 
             seen.through(hung())
             assert place.gateway.admin("/readyz").status_code == 200

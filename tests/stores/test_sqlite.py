@@ -298,8 +298,9 @@ async def test_a_full_disk_fails_writes_and_probes_and_heals(store: SqliteStore)
 
 
 async def test_while_the_disk_hangs_everybody_is_told_and_only_what_was_being_written_is_kept(
-    store: SqliteStore,
+    store: SqliteStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(sqlite, "ASK_S", 2.5)
     writing, back = threading.Event(), threading.Event()
 
     def hang(held: Half, new: Half) -> Joined | None:
@@ -319,6 +320,9 @@ async def test_while_the_disk_hangs_everybody_is_told_and_only_what_was_being_wr
         for putting in (under_way, waiting, store.put([entry("c")], [], NOW), store.probe()):
             with pytest.raises(StoreBusy, match="the disk does not answer within 2 s"):
                 await putting
+        for asking in (store.ledger(), store.dead(), store.revive([1], NOW), store.discard([1])):
+            with pytest.raises(StoreBusy, match=r"the disk does not answer within 2\.5 s"):
+                await asking
         assert not claiming.done()
     finally:
         back.set()
