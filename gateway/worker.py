@@ -8,6 +8,7 @@ from dataclasses import replace
 import msgspec
 
 from gateway import backoff, capi, event, merge, metrics, validate
+from gateway.breaker import Breaker
 from gateway.capi import Fate, Verdict
 from gateway.config import Pixel
 from gateway.errors import StoreError
@@ -27,8 +28,6 @@ LINGER_S = 1.0
 """how long a batch that is not full gathers: nobody waits for it, and Meta counts requests"""
 GRACE_S = 3.0
 """how long a stop waits for Meta's answer; without one the events are sent again later"""
-AWAY = 5
-"""failures in a row after which it is Meta, or the way to it, and not the events"""
 NEWEST_EVERY = 4
 """behind a backlog one claim in so many begins with what came last, which would wait for all of it"""
 FRAME_BYTES = 4096
@@ -67,11 +66,8 @@ class Worker:
         self._stored = asyncio.Event()
         self._unsettled: list[Settlement] = []
         """what the store could not be told yet: it goes first, or events that Meta has would be sent again"""
+        self._breaker = Breaker()
         self._resume_ms = 0.0
-        self._refusals = 0
-        """answers in a row that were about the pixel: a pause, or a throttle"""
-        self._failures = 0
-        """requests in a row that are to be made again, whatever was in them"""
         self._suspects = 0
         """how many events a split that was cut short would have sent next"""
         self._newest = False
@@ -96,9 +92,10 @@ class Worker:
     async def drain_once(self) -> int:
         """Claim what is due, send it, settle every event by what Meta's answer means.
 
-        What cannot be sent is settled first. One request as a rule. A batch that Meta rejects is halved until the culprit is alone; each
-        part is settled as soon as its fate is known. While Meta is away or refuses the pixel, only one
-        event is claimed. Answers how many were. Raises StoreError; a network that fails is a Verdict.
+        What cannot be sent is settled first; the rest is one request as a rule. A batch that Meta rejects is
+        halved until the culprit is alone; each part is settled as soon as its fate is known. While Meta is away
+        or refuses the pixel, only one event is claimed. Answers how many were. Raises StoreError; a network that
+        fails is a Verdict.
         """
         await self._settle([])
         await self._recall()
@@ -155,7 +152,7 @@ class Worker:
     @property
     def away(self) -> bool:
         """Whether nothing gets through to Meta, so that one event now and then is enough to find out when it does."""
-        return self._failures >= AWAY
+        return self._breaker.away
 
     def wake(self) -> None:
         """Something was stored."""
@@ -165,9 +162,7 @@ class Worker:
         """Go on with another token, at once, whatever the old one's troubles were."""
         self._pixel = pixel
         self._resume_ms = 0.0
-        self._refusals = 0
-        # If Meta is still away, the next request tells.
-        self._failures = min(self._failures, AWAY - 1)
+        self._breaker = self._breaker.with_new_token()
         self.trouble = "" if pixel.access_token else capi.no_token().reason
         self.paused = bool(self.trouble)
         self._nudged.set()
@@ -223,8 +218,7 @@ class Worker:
 
     async def _claim(self) -> list[Delivery]:
         now_ms = self._clock_ms()
-        # One event is enough to see whether it is still so; the others keep their place and their attempts.
-        probing = self.away or self._refusals > 0
+        probing = self._breaker.probing
         limit = 1 if probing else self._suspects or capi.MAX_EVENTS
         if not self._suspects:  # a split goes on at the end it was at
             self._newest = not probing and self._behind % NEWEST_EVERY == NEWEST_EVERY - 1
@@ -361,7 +355,8 @@ class Worker:
         """What an answer says of the pixel: its pace, a wait, and one line when that changes."""
         now_ms = _steady_ms()
         self._pace = self._pace.heed(now_ms, verdict.usage)
-        self._resume_ms = now_ms + self._wait_ms(verdict, count)
+        self._breaker, wait_ms = self._breaker.heed(verdict, count, self._draw())
+        self._resume_ms = now_ms + wait_ms
         self.paused = verdict.fate is Fate.PAUSE
         metrics.LANE_PAUSED.labels(self._pixel.lane).set(self.paused)
         metrics.LANE_AWAY.labels(self._pixel.lane).set(self.away)
@@ -382,23 +377,6 @@ class Worker:
         if verdict.version_warning and verdict.version_warning != self.version_warning:
             logger.warning("Meta: %s", verdict.version_warning, extra=extra)
         self.version_warning = verdict.version_warning or self.version_warning
-
-    def _wait_ms(self, verdict: Verdict, count: int) -> int:
-        """Before the pixel's next request, by what came in a row so far."""
-        if verdict.lane:
-            self._refusals, self._failures = self._refusals + 1, 0
-            pause = verdict.fate is Fate.PAUSE
-            return verdict.wait_ms or backoff.lane_ms(self._refusals, pause=pause)
-        if verdict.fate is Fate.SPLIT and count > 1:
-            return 0  # whether anything gets through will be seen by its parts
-        if Fate.RETRY in (verdict.fate, verdict.alone) and not verdict.early:
-            # A pixel that was refused goes on with one event until one gets through.
-            self._failures = max(self._failures + 1, AWAY if self._refusals else 0)
-            self._refusals = 0
-            probes = self._failures - AWAY + 1
-            return backoff.full_jitter_ms(probes, self._draw()) if probes > 0 else 0
-        self._refusals = self._failures = 0
-        return 0
 
 
 def _steady_ms() -> float:

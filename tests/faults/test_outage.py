@@ -23,10 +23,11 @@ from e2e.harness import (
 
 from gateway import sender
 from gateway.backoff import LONGEST_MS
+from gateway.breaker import AWAY
 from gateway.sender import TIMEOUT_S, Sender
 from gateway.stores import Entry, Note
 from gateway.stores.sqlite import SqliteStore
-from gateway.worker import AWAY, NEWEST_EVERY, Worker
+from gateway.worker import NEWEST_EVERY, Worker
 
 from .places import LONG, say
 
