@@ -307,7 +307,7 @@ def join(held: Half, new: Half) -> Joined | None:
 
 
 def _lack(missing: Problem | None) -> tuple[str, ...]:
-    return (f"{missing}; it waits for a copy of the event that has it",) if missing else ()
+    return (f"{missing}; left to another copy of the event",) if missing else ()
 
 
 def _dropped(

@@ -310,7 +310,7 @@ def lacking(side: Side, *, agent: str = "", warnings: tuple[str, ...] = ()) -> H
 
 
 def test_a_half_that_waits_for_what_it_lacks_says_so_until_it_has_it() -> None:
-    said = "user_data.client_user_agent: a website event needs the visitor's user agent; it waits for a copy"
+    said = "user_data.client_user_agent: a website event needs the visitor's user agent; left to another copy"
     first = lacking(Side.BACKEND)
     more = msgspec.structs.replace(event.decode(first.body), referrer_url="https://a.example/")
     still = joined(first, half(more, Side.BACKEND))

@@ -79,7 +79,7 @@ def test_a_backend_need_not_know_the_page_and_the_browser(
         answer = gateway.backend(bare)
         assert answer.status_code == 202
         [told] = answer.json()["warnings"]
-        assert "it waits for a copy of the event that has it" in told["warnings"][0]
+        assert "left to another copy of the event" in told["warnings"][0]
         assert fates(gateway, event_id) == ["held"]
         assert outcome_told(gateway, page_half(event_id)) == "merged"
 
