@@ -408,10 +408,9 @@ def _change(
         return asyncio.run(_opened(settings, directly))
     own = _running_install(settings)
     response = _ask(settings, "operator", "POST", path, own.cli_key, {"refs": refs})
-    if response.status_code == 503:
-        raise StoreError(response.json()["error"])
     if response.status_code != 200:
-        raise StoreError(f"the running gateway refused: HTTP {response.status_code}")
+        told = f": {response.json()['error']}" if response.content else ""
+        raise StoreError(f"the running gateway refused: HTTP {response.status_code}{told}")
     return int(response.json()["count"])
 
 

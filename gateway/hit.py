@@ -83,6 +83,8 @@ class Sent:
     extras: Extras
     browser_has_it: bool = False
     """the browser pixel was handed the same event with the same id"""
+    shares_id: bool = True
+    """another copy can have the same id, as it was not made of this one"""
     warnings: tuple[str, ...] = ()
 
 

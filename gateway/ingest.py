@@ -22,7 +22,7 @@ from gateway.enrich import Place
 from gateway.errors import GatewayError
 from gateway.event import Event
 from gateway.hit import Facts, Hit, Misfit, Sent, Source
-from gateway.merge import Side
+from gateway.merge import CONVERSIONS, Side
 from gateway.outcome import UNRECORDED, WAITING, Outcome
 from gateway.overload import Backlog, Load
 from gateway.stores import Drop, Entry, Half, Joined, Note, Outbox
@@ -178,32 +178,39 @@ class Ingest:
         ready = built.event
         missing = validate.missing(ready)
         deadline_ms = event.deadline_ms(ready, facts.now_ms, browser_has_it=sent.browser_has_it)
-        wait_ms = merge.wait_ms(
-            ready,
-            whole=missing is None,
-            hold_ms=int(self._settings.hold_seconds * 1000),
-            left_ms=deadline_ms - facts.now_ms,
-        )
-        # Clients of Graph's API are answered as Graph would.
-        if missing and (not wait_ms or facts.source is Source.GRAPH):
+        hold_ms = int(self._settings.hold_seconds * 1000)
+        has_halves = hold_ms > 0 and ready.event_name in CONVERSIONS
+        left_ms = deadline_ms - facts.now_ms
+        wait_ms = merge.wait_ms(whole=not missing, hold_ms=hold_ms, left_ms=left_ms)
+        if missing and not (has_halves and wait_ms and self._may_be_completed(sent, facts)):
             return _dropped(sent, pixels, Outcome.INVALID, facts, missing)
-        lack = _lack(missing)
-        note = _note_of(ready, facts.source, agent.readable, (*built.warnings, *lack))
+        lacks = _lacks(missing)
+        note = _note_of(ready, facts.source, agent.readable, built.warnings)
         body = event.encode(ready)
         entries = (
             Entry(
                 pixel=pixel.lane,
                 key=event.key(pixel.lane, ready),
                 body=body,
-                due_ms=facts.now_ms + wait_ms,
+                due_ms=facts.now_ms + (wait_ms if has_halves else 0),
                 deadline_ms=deadline_ms,
                 note=note,
-                side=_side_of(facts.source) if wait_ms else "",
-                suppress=sent.browser_has_it and self._suppresses,
+                side=_side_of(facts.source) if has_halves else "",
+                lacks=lacks,
+                # What the pixel delivered without its value is not all of it.
+                suppress=sent.browser_has_it and self._suppresses and not missing,
             )
             for pixel in pixels
         )
-        return _Fate(sent=sent, entries=tuple(entries), warnings=built.warnings, lack=lack)
+        return _Fate(sent=sent, entries=tuple(entries))
+
+    def _may_be_completed(self, sent: Sent, facts: Facts) -> bool:
+        """Whether a copy may come that has what this one lacks; clients of Graph's API are answered as Graph would."""
+        if facts.source is Source.PAGE:
+            return True
+        allowed = self._settings.browser_events
+        pages_may = allowed is None or sent.name in allowed
+        return facts.source is Source.BACKEND and sent.shares_id and pages_may
 
     @property
     def _suppresses(self) -> bool:
@@ -250,9 +257,6 @@ class _Fate:
     entries: tuple[Entry, ...] = ()
     drops: tuple[Drop, ...] = ()
     problem: Problem | None = None
-    warnings: tuple[str, ...] = ()
-    lack: tuple[str, ...] = ()
-    """a warning while it waits, and none once it is merged with the copy that had it"""
 
     def judged(self, stored: Iterator[Outcome]) -> Judged:
         """The judgement, with what the store answered for each entry."""
@@ -260,12 +264,15 @@ class _Fate:
         # New to one pixel is new, whatever the others have already.
         new = [answer for answer in answers if answer in WAITING]
         outcome = (new or answers)[0]
+        warnings = self.entries[0].note.warnings if self.entries else ()
+        if outcome is Outcome.HELD and self.entries[0].lacks:
+            warnings = (*warnings, self.entries[0].lacks)
         return Judged(
             index=self.sent.index,
             event_id=self.sent.id,
             outcome=outcome,
             problem=self.problem,
-            warnings=self.warnings + (self.lack if outcome is Outcome.HELD else ()),
+            warnings=warnings,
         )
 
 
@@ -293,21 +300,36 @@ def _side_of(source: Source) -> Side:
 def join(held: Half, new: Half) -> Joined | None:
     """What the store merges a held copy with the next one by. See `merge`."""
     first, second = event.decode(held.body), event.decode(new.body)
-    together = merge.union(first, Side(held.side), second, Side(new.side))
-    lacked, lacks = validate.missing(first), validate.missing(together)
-    complete = held.side != new.side or bool(lacked and not lacks)
-    if not complete and not merge.adds(together, first):
+    lacked, lacks = validate.missing(first), validate.missing(second)
+    same_side = held.side == new.side
+    if same_side and lacked and not lacks:  # a correction
+        together = merge.union(second, Side(new.side), first, Side(held.side))
+    else:
+        together = merge.union(first, Side(held.side), second, Side(new.side))
+    left = validate.missing(together)
+    if left and not (lacked and lacks):  # what one says of the other's data spoils it
+        together, left = (second if lacked else first), None
+    if same_side and not merge.adds(together, first):
         return None
-    told = dict.fromkeys(held.note.warnings + new.note.warnings)
-    settled = {*_lack(lacked), *_lack(validate.missing(second))}
-    warnings = (*(warning for warning in told if warning not in settled), *_lack(lacks))
-    agent = held.note.agent or new.note.agent
-    note = _note_of(together, held.note.source, agent, warnings)
-    return Joined(body=event.encode(together), note=note, complete=complete)
+    warnings = [*held.note.warnings, *new.note.warnings]
+    if "value" in {*first.custom_data, *second.custom_data} - {*together.custom_data}:
+        warnings.append("custom_data.value: left out, as no copy names its currency")
+    return Joined(
+        body=event.encode(together),
+        note=_note_of(
+            together,
+            held.note.source,
+            held.note.agent or new.note.agent,
+            tuple(dict.fromkeys(warnings)),
+        ),
+        # Two copies that lacked something and together do not have waited for each other.
+        complete=not left and (not same_side or bool(lacked and lacks)),
+        lacks=_lacks(left),
+    )
 
 
-def _lack(missing: Problem | None) -> tuple[str, ...]:
-    return (f"{missing}; left to another copy of the event",) if missing else ()
+def _lacks(missing: Problem | None) -> str:
+    return f"{missing}; left to another copy of the event" if missing else ""
 
 
 def _dropped(

@@ -247,7 +247,7 @@ KEYS = (
     Key(name="geoip_database", read=_file, default=None, example="/var/lib/GeoIP/GeoLite2-City.mmdb",
         about="A City .mmdb file (MaxMind, DB-IP and others). Absent: no city, region and country."),
     Key(name="hold_seconds", read=_number(0, 3600), default=10.0,
-        about="Seconds a conversion waits for its other half, from the page or the backend, to be sent as one. 0: not at all."),
+        about="Seconds a conversion waits for its other half, from the page or the backend, to be sent as one; at least 600 where Meta would not take it alone. 0: not at all."),
     Key(name="browser_duplicates", read=_choice("forward", "suppress"), default="forward",
         about="forward: Meta merges the server's copy with the browser pixel's by the event id. suppress: what the pixel delivered is not sent."),
     Key(name="host", read=_text, default="127.0.0.1",

@@ -41,13 +41,11 @@ _OPTIONS = (
 _STRICTER = ("event_time", "opt_out", *_OPTIONS)
 
 
-def wait_ms(event: Event, *, whole: bool, hold_ms: int, left_ms: int) -> int:
+def wait_ms(*, whole: bool, hold_ms: int, left_ms: int) -> int:
     """How long a copy waits for its other half; not at all when its time at Meta, `left_ms`, would run out.
 
     `whole`: Meta would take it as it is.
     """
-    if event.event_name not in CONVERSIONS or hold_ms == 0:
-        return 0
     longest_ms = hold_ms if whole else max(hold_ms, PATIENCE_MS)
     return longest_ms if left_ms > 2 * longest_ms else 0
 
@@ -87,7 +85,9 @@ def _event(winner: Event, other: Event, page: Event, user: UserData) -> Event:
             "event_time": min(winner.event_time, other.event_time),
             "opt_out": _either(winner.opt_out, other.opt_out),
             "user_data": user,
-            "custom_data": _custom(winner.custom_data, other.custom_data),
+            "custom_data": _custom(
+                winner.custom_data, other.custom_data, priced=winner.event_name == "Purchase"
+            ),
         },
     )
 
@@ -110,20 +110,40 @@ def _both(winner: UserData, other: UserData, name: str, *, several: bool) -> obj
     return first or second
 
 
-def _custom(winner: Mapping[str, object], other: Mapping[str, object]) -> dict[str, object]:
-    if _is_priced(other) and not _is_priced(winner):
-        # A currency without the amount, or the other way round, says less than the other copy does.
-        winner = {name: value for name, value in winner.items() if name not in _MONEY}
+def _custom(
+    winner: Mapping[str, object], other: Mapping[str, object], *, priced: bool
+) -> dict[str, object]:
+    """`priced`: the event is none without a value."""
     together = dict(winner)
     for name, value in other.items():
-        group = next((g for g in (_MONEY, _GOODS) if name in g), (name,))
-        if not any(n in winner and n != "currency" for n in group):
-            together[name] = value
+        if not (name in _GOODS and any(n in winner for n in _GOODS)):
+            together.setdefault(name, value)
+    rest = {name: value for name, value in together.items() if name not in _MONEY}
+    return rest | _money(winner, other, priced=priced)
+
+
+def _money(
+    winner: Mapping[str, object], other: Mapping[str, object], *, priced: bool
+) -> dict[str, object]:
+    """The amounts of both copies where they are in one currency, else those of one copy.
+
+    A value without its currency says nothing: it gives way to the other copy's, or to none where the event needs none.
+    """
+    first, second = ({n: copy[n] for n in _MONEY if n in copy} for copy in (winner, other))
+    if _is_short(first, priced=priced) and not _is_short(second, priced=priced):
+        first, second = second, first
+    currencies = {copy["currency"] for copy in (first, second) if "currency" in copy}
+    together = second | first if len(currencies) < 2 else first
+    if not (priced or currencies or ("value" in first and "value" in second)):
+        together.pop("value", None)
     return together
 
 
-def _is_priced(custom: Mapping[str, object]) -> bool:
-    return "currency" in custom and "value" in custom
+def _is_short(money: Mapping[str, object], *, priced: bool) -> bool:
+    """Whether there is no amount, or one that Meta would not take."""
+    if not any(name in money for name in NUMBERS):
+        return True
+    return ("value" in money or priced) and not ("value" in money and "currency" in money)
 
 
 def _either(first: bool | None, second: bool | None) -> bool | None:

@@ -100,7 +100,7 @@ def _backend_event(index: int, raw: object, now_ms: int) -> Sent | Misfit:
     try:
         event = body.convert(raw, _BackendEvent)
         time_ms = _event_time_ms(event.event_time, now_ms)
-        event_id, warnings = _backend_id(event, raw)
+        event_id, shares_id, warnings = _backend_id(event, raw)
         body.check_words(event.event_name, event_id, "", "event_name", "event_id")
     except HitInvalid as error:
         return body.misfit(index, raw.get("event_name"), raw.get("event_id"), error)
@@ -121,6 +121,7 @@ def _backend_event(index: int, raw: object, now_ms: int) -> Sent | Misfit:
         user=from_page | user,
         data=_known(known, _FROM_PAGE_DATA) | (event.custom_data or {}),
         extras=event,
+        shares_id=shares_id,
         warnings=body.unknown(raw, _BackendEvent) + odd + warnings,
     )
 
@@ -147,20 +148,22 @@ def _event_time_ms(value: float | str | None, now_ms: int) -> int:
         raise HitInvalid("event_time", "expected Unix seconds or ISO 8601") from None
 
 
-def _backend_id(event: _BackendEvent, raw: Mapping[str, object]) -> tuple[str, tuple[str, ...]]:
-    """The id the caller chose; else one that a repeat of the same event has again.
+def _backend_id(
+    event: _BackendEvent, raw: Mapping[str, object]
+) -> tuple[str, bool, tuple[str, ...]]:
+    """The id the caller chose; else one that a repeat of the same event has again. And whether a page may have it too.
 
     Without an id and a time two equal events cannot be told from one that was sent twice; they
     are taken for a repeat, because counting a purchase twice costs more than missing a click.
     """
     if event.event_id is not None and event.event_id != "":
-        return str(event.event_id), ()
+        return str(event.event_id), True, ()
     if event.fbPixelData and event.fbPixelData.eventId:
-        return event.fbPixelData.eventId, ()
+        return event.fbPixelData.eventId, True, ()
     given = (event.custom_data or {}).get("order_id")
     order = "" if isinstance(given, bool) else body.text_of(given)
     if order and event.event_name == "Purchase":
-        return f"purchase:{order}", ()
+        return f"purchase:{order}", True, ()
     canonical = msgspec.json.encode(raw, order="deterministic")
     made = hashlib.blake2b(canonical, digest_size=16).hexdigest()
-    return made, ("event_id: missing; equal events within 48 hours count as one",)
+    return made, False, ("event_id: missing; equal events within 48 hours count as one",)

@@ -5,9 +5,7 @@ import logging
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-import msgspec
-
-from gateway import backoff, capi, event, merge, metrics, validate
+from gateway import backoff, capi, merge, metrics
 from gateway.breaker import Breaker
 from gateway.capi import Fate, Verdict
 from gateway.config import Pixel
@@ -16,7 +14,6 @@ from gateway.outcome import Outcome
 from gateway.pace import Pace
 from gateway.sender import TIMEOUT_S, Sender
 from gateway.stores import SWEPT, Delivery, Outbox, Settlement
-from gateway.validate import Problem
 
 LEASE_MS = 60_000
 """longer than a request can take, shorter than anybody wants to wait for a dead worker's events"""
@@ -92,23 +89,21 @@ class Worker:
     async def drain_once(self) -> int:
         """Claim what is due, send it, settle every event by what Meta's answer means.
 
-        What cannot be sent is settled first; the rest is one request as a rule. A batch that Meta rejects is
-        halved until the culprit is alone; each part is settled as soon as its fate is known. While Meta is away
-        or refuses the pixel, only one event is claimed. Answers how many were. Raises StoreError; a network that
-        fails is a Verdict.
+        One request as a rule. A batch that Meta rejects is halved until the culprit is alone; each
+        part is settled as soon as its fate is known. While Meta is away or refuses the pixel, only one
+        event is claimed. Answers how many were. Raises StoreError; a network that fails is a Verdict.
         """
         await self._settle([])
         await self._recall()
         deliveries = await self._claim()
         now_ms = self._clock_ms()
-        ends = [(delivery, _end_of(delivery, now_ms)) for delivery in deliveries]
-        await self._settle([end for _, end in ends if end])
-        fit = [delivery for delivery, end in ends if not end]
-        parts = [fit] if fit else []
+        await self._settle([s for d in deliveries if (s := _out_of_time(d, now_ms))])
+        timely = [d for d in deliveries if not _out_of_time(d, now_ms)]
+        parts = [timely] if timely else []
         doubt = False
         while parts:
             await self._take_turn()
-            if self._stopping.is_set() or self._clock_ms() > fit[0].lease_ms - MARGIN_MS:
+            if self._stopping.is_set() or self._clock_ms() > timely[0].lease_ms - MARGIN_MS:
                 await self._give_back(parts, ambiguous=doubt)
                 break
             part = parts.pop()
@@ -169,8 +164,8 @@ class Worker:
 
     def stop(self, grace_s: float = GRACE_S) -> None:
         """End `run` after the request it is at, for whose answer it waits no longer than `grace_s`."""
-        for awaited in (self._stopping, self._nudged, self._stored):
-            awaited.set()
+        for event in (self._stopping, self._nudged, self._stored):
+            event.set()
         if self._patience is not None and not self._patience.expired():
             self._patience.reschedule(asyncio.get_running_loop().time() + grace_s)
 
@@ -395,7 +390,7 @@ async def _wait(event: asyncio.Event, seconds: float) -> None:
         return
 
 
-def _end_of(delivery: Delivery, now_ms: int) -> Settlement | None:
+def _out_of_time(delivery: Delivery, now_ms: int) -> Settlement | None:
     """The end of an event that would be rejected, or counted twice, if it were sent now."""
     if delivery.deadline_ms <= now_ms:
         late = "its time at Meta ran out in the queue"
@@ -406,17 +401,7 @@ def _end_of(delivery: Delivery, now_ms: int) -> Settlement | None:
             "before you retry it"
         )
         return Settlement(delivery=delivery, outcome=Outcome.DEAD, reason=doubt)
-    if missing := _missing(delivery.body):
-        alone = f"{missing}; no other copy brought it"
-        return Settlement(delivery=delivery, outcome=Outcome.DEAD, reason=alone)
     return None
-
-
-def _missing(body: bytes) -> Problem | None:
-    try:
-        return validate.missing(event.decode(body))
-    except msgspec.DecodeError:  # stored by another version: Meta tells what it thinks of it
-        return None
 
 
 assert MARGIN_MS > 2 * TIMEOUT_S * 1000

@@ -776,11 +776,11 @@ async def test_a_backends_half_waits_for_the_page_to_say_which_browser_it_was(ma
     [warning] = waits.warnings
     assert warning.startswith("user_data.client_user_agent: ")
     [line] = await install.store.events(limit=9)
-    assert line.note.warnings == (warning,)
+    assert line.reason == warning
     assert await due(install, NOW + 599_999) == 0
     assert await lead(install) is Outcome.MERGED
     [line, _copy] = await install.store.events(limit=9)
-    assert line.note.warnings == ()
+    assert (line.outcome, line.reason) == (Outcome.PENDING, "")
 
     [body] = await install.bodies("11111")
     known = body["user_data"]
@@ -815,6 +815,7 @@ async def test_a_pages_purchase_waits_for_the_backend_to_name_its_value(make: Ma
         pytest.param(agentless(event_name="Own"), Source.BACKEND, TEN_S, id="no conversion"),
         pytest.param(agentless(pixel_id="11111"), Source.GRAPH, TEN_S, id="by Graph's API"),
         pytest.param(agentless(action_source="web"), Source.BACKEND, TEN_S, id="wrong as well"),
+        pytest.param(agentless(event_id=""), Source.BACKEND, TEN_S, id="no id to share"),
     ],
 )
 async def test_what_lacks_something_and_cannot_wait_for_it_is_invalid(
@@ -827,6 +828,35 @@ async def test_what_lacks_something_and_cannot_wait_for_it_is_invalid(
             await install.backend(event, source=source)
     else:
         assert outcomes(await install.backend(event)) == [Outcome.INVALID]
+
+
+async def test_what_pages_may_not_send_is_not_left_to_them(make: Maker) -> None:
+    install = make(ONE_SITE, GATEWAY_HOLD_SECONDS=TEN_S, GATEWAY_BROWSER_EVENTS="PageView,Purchase")
+
+    assert outcomes(await install.backend(agentless())) == [Outcome.INVALID]
+    assert outcomes(await install.backend(agentless(event_name="Purchase"))) == [Outcome.HELD]
+
+
+async def test_what_no_copy_completes_is_invalid_in_the_end_and_not_in_the_way(make: Maker) -> None:
+    install = make(ONE_SITE, GATEWAY_HOLD_SECONDS=TEN_S)
+
+    assert outcomes(await install.backend(agentless())) == [Outcome.HELD]
+    assert await due(install, NOW + 600_000) == 0
+    [line] = await install.store.events(limit=9)
+    assert (line.outcome, line.reason) == (
+        Outcome.INVALID,
+        "user_data.client_user_agent: a website event needs the visitor's user agent; "
+        "left to another copy of the event",
+    )
+    assert await lead(install) is Outcome.HELD
+    assert await install.ledger() == {"11111": {"accepted": 2, "invalid": 1, "pending": 1}}
+
+
+async def test_a_valueless_copy_of_the_pixels_does_not_suppress_the_backends(make: Maker) -> None:
+    install = make(ONE_SITE, GATEWAY_HOLD_SECONDS=TEN_S, GATEWAY_BROWSER_DUPLICATES="suppress")
+
+    assert await lead(install, name="Purchase", pixel=True) is Outcome.HELD
+    assert outcomes(await install.backend(order())) == [Outcome.MERGED]
 
 
 async def test_a_wait_that_goes_on_for_one_pixel_is_the_answer(make: Maker) -> None:

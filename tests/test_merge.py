@@ -108,7 +108,18 @@ def test_of_one_side_the_first_copy_wins_and_the_second_fills_in() -> None:
 @pytest.mark.parametrize(
     ("page", "shop", "together"),
     [
-        pytest.param({"currency": "EUR"}, {"value": 1}, {"value": 1}, id="the other's currency"),
+        pytest.param(
+            {"currency": "EUR"},
+            {"value": 1},
+            {"value": 1, "currency": "EUR"},
+            id="an amount here, its currency there",
+        ),
+        pytest.param(
+            {"value": 1, "currency": "EUR"},
+            {"predicted_ltv": 7, "currency": "EUR"},
+            {"value": 1, "predicted_ltv": 7, "currency": "EUR"},
+            id="amounts in the same currency",
+        ),
         pytest.param(
             {"value": 1, "currency": "EUR"},
             {"currency": "USD"},
@@ -140,6 +151,38 @@ def test_values_that_belong_together_come_from_one_half(
     page: dict[str, object], shop: dict[str, object], together: dict[str, object]
 ) -> None:
     halves = made(custom_data=page), Side.BROWSER, made(custom_data=shop), Side.BACKEND
+    assert merge.union(*halves).custom_data == together
+
+
+@pytest.mark.parametrize(
+    ("page", "shop", "together"),
+    [
+        pytest.param({}, {"value": 5}, {}, id="a value in no currency"),
+        pytest.param({"value": 5}, {}, {}, id="the page's value in no currency"),
+        pytest.param({"value": 5}, {"value": 6}, {"value": 6}, id="both in no currency"),
+        pytest.param(
+            {"value": 1, "currency": "EUR"},
+            {"predicted_ltv": 500, "currency": "USD"},
+            {"predicted_ltv": 500, "currency": "USD"},
+            id="another amount in another currency",
+        ),
+        pytest.param(
+            {"value": 1, "currency": "EUR"},
+            {"currency": "USD"},
+            {"value": 1, "currency": "EUR"},
+            id="a currency alone",
+        ),
+    ],
+)
+def test_a_lead_needs_no_value_and_is_not_spoilt_by_one_without_its_currency(
+    page: dict[str, object], shop: dict[str, object], together: dict[str, object]
+) -> None:
+    halves = (
+        made(event_name="Lead", custom_data=page),
+        Side.BROWSER,
+        made(event_name="Lead", custom_data=shop),
+        Side.BACKEND,
+    )
     assert merge.union(*halves).custom_data == together
 
 
@@ -228,9 +271,8 @@ def joined(held: Half, new: Half) -> Joined:
 def test_two_halves_give_the_same_bytes_whichever_came_first(page: Event, shop: Event) -> None:
     first, second = half(page, Side.BROWSER), half(shop, Side.BACKEND)
     one, other = joined(first, second), joined(second, first)
-    assert one.body == other.body
-    assert one.complete
-    assert other.complete
+    assert (one.body, one.lacks) == (other.body, other.lacks)
+    assert one.complete == other.complete == (not one.lacks)
 
 
 @given(events, sides)
@@ -278,9 +320,10 @@ def test_two_events_that_meta_takes_make_one_that_it_takes(
     assert not validate.missing(together)
 
 
-# What may be held although Meta would not take it alone.
-halves = st.builds(
+# What Meta takes with no money, no page and no address too; and what may be held although Meta would not take it alone.
+bare_events = st.builds(
     made,
+    event_name=st.sampled_from(["Lead", "Purchase"]),
     action_source=st.sampled_from(["website", "system_generated"]),
     event_source_url=st.sampled_from(["", "https://b.example/"]),
     user_data=user_data,
@@ -290,70 +333,92 @@ halves = st.builds(
 ).filter(lambda one: validate.wrong(one, NOW_S * 1000) is None)
 
 
-@given(valid_events, halves)
-def test_a_half_never_makes_less_of_one_that_meta_takes(whole: Event, half: Event) -> None:
-    for whole_side in Side:
-        for half_side in Side:
-            assert not validate.missing(merge.union(whole, whole_side, half, half_side))
-            assert not validate.missing(merge.union(half, half_side, whole, whole_side))
+@given(valid_events | bare_events, sides, bare_events, sides)
+def test_a_half_never_spoils_one_that_meta_takes(
+    first: Event, side: Side, second: Event, other_side: Side
+) -> None:
+    second = msgspec.structs.replace(second, event_name=first.event_name)
+    lacked, lacks = validate.missing(first), validate.missing(second)
+    answer = ingest.join(half(first, side), half(second, other_side))
+    if answer is None:
+        assert side is other_side
+        assert not lacked or lacks  # a correction is taken
+    elif not (lacked and lacks):
+        assert not answer.lacks
+        assert not validate.missing(event.decode(answer.body))
+    else:
+        assert bool(answer.lacks) == bool(validate.missing(event.decode(answer.body)))
+        assert not (answer.lacks and answer.complete)
 
 
-def lacking(side: Side, *, agent: str = "", warnings: tuple[str, ...] = ()) -> Half:
+def lacking(*, agent: str = "", **fields: object) -> Event:
     """A half of SHOP as from a website that knows no page; and, without `agent`, none of its visitor's browser."""
     user = msgspec.structs.replace(SHOP.user_data, client_user_agent=agent)
     url = "https://shop.example/"
-    one = msgspec.structs.replace(
-        SHOP, action_source="website", event_source_url=url, user_data=user
+    fields = {
+        "action_source": "website",
+        "event_source_url": url,
+        "user_data": user,
+        **fields,
+    }
+    return msgspec.structs.replace(SHOP, **fields)
+
+
+LACKS = "user_data.client_user_agent: a website event needs the visitor's user agent; left to another copy of the event"
+
+
+def test_a_half_waits_for_what_it_lacks_until_a_copy_brings_it() -> None:
+    bare, known = half(lacking(), Side.BACKEND), half(lacking(agent="Firefox"), Side.BACKEND)
+    more = joined(bare, half(lacking(referrer_url="https://a.example/"), Side.BACKEND))
+    assert (more.complete, more.lacks) == (False, LACKS)
+    both = joined(bare, half(lacking(), Side.BROWSER))
+    assert (both.complete, both.lacks) == (False, LACKS)
+    # One that has it waits for the page as any other does.
+    corrected = joined(bare, known)
+    assert (corrected.complete, corrected.lacks) == (False, "")
+    for two in ((bare, half(PAGE, Side.BROWSER)), (half(PAGE, Side.BROWSER), bare)):
+        ends = joined(*two)
+        assert (ends.complete, ends.lacks) == (True, "")
+
+
+def test_two_copies_that_lack_something_and_together_nothing_do_not_wait_any_more() -> None:
+    no_page = half(lacking(agent="Firefox", event_source_url=""), Side.BACKEND)
+    ends = joined(half(lacking(), Side.BACKEND), no_page)
+    assert (ends.complete, ends.lacks) == (True, "")
+
+
+def test_a_correction_says_what_the_event_is() -> None:
+    offline = msgspec.structs.replace(SHOP, action_source="system_generated", event_source_url="")
+    ends = joined(half(lacking(), Side.BACKEND), half(offline, Side.BACKEND))
+    assert ends.lacks == ""
+    assert event.decode(ends.body).action_source == "system_generated"
+
+
+def test_a_value_that_is_left_out_is_told() -> None:
+    page, shop = (
+        msgspec.structs.replace(one, event_name="Lead", custom_data=custom)
+        for one, custom in ((PAGE, {}), (SHOP, {"value": 5}))
     )
-    note = Note(event_name="Purchase", event_id="o-1", source="backend", warnings=warnings)
-    return Half(side=side, body=event.encode(one), note=note)
-
-
-def test_a_half_that_waits_for_what_it_lacks_says_so_until_it_has_it() -> None:
-    said = "user_data.client_user_agent: a website event needs the visitor's user agent; left to another copy"
-    first = lacking(Side.BACKEND)
-    more = msgspec.structs.replace(event.decode(first.body), referrer_url="https://a.example/")
-    still = joined(first, half(more, Side.BACKEND))
-    assert not still.complete
-    [warning] = still.note.warnings
-    assert warning.startswith(said)
-
-    waiting = lacking(Side.BACKEND, warnings=("odd", warning))
-    page, known = half(PAGE, Side.BROWSER), lacking(Side.BACKEND, agent="Firefox")
-    # The copy that has it need not be the page's: nothing is missing any more, so nothing is waited for.
-    for ends in (joined(waiting, page), joined(page, waiting), joined(waiting, known)):
-        assert ends.complete
-        assert ends.note.warnings == ("odd",)
-
-
-def test_two_halves_that_lack_the_same_are_not_waited_for() -> None:
-    ends = joined(lacking(Side.BACKEND), lacking(Side.BROWSER))
-    assert ends.complete
-    assert validate.missing(event.decode(ends.body))
+    ends = joined(half(page, Side.BROWSER), half(shop, Side.BACKEND))
+    assert event.decode(ends.body).custom_data == {}
+    assert ends.note.warnings == ("custom_data.value: left out, as no copy names its currency",)
 
 
 HOUR_MS = 3_600_000
 
 
 @pytest.mark.parametrize(
-    ("name", "whole", "hold_ms", "left_ms", "waits_ms"),
+    ("whole", "hold_ms", "left_ms", "waits_ms"),
     [
-        ("Purchase", True, 10_000, HOUR_MS, 10_000),
-        ("Purchase", False, 10_000, HOUR_MS, merge.PATIENCE_MS),
-        ("Purchase", False, HOUR_MS, 3 * HOUR_MS, HOUR_MS),
-        ("Purchase", True, 10_000, 20_000, 0),
-        ("Purchase", False, 10_000, 2 * merge.PATIENCE_MS, 0),
-        ("Purchase", True, 0, HOUR_MS, 0),
-        ("Purchase", False, 0, HOUR_MS, 0),
-        ("PageView", True, 10_000, HOUR_MS, 0),
-        ("PageView", False, 10_000, HOUR_MS, 0),
+        (True, 10_000, HOUR_MS, 10_000),
+        (False, 10_000, HOUR_MS, merge.PATIENCE_MS),
+        (False, HOUR_MS, 3 * HOUR_MS, HOUR_MS),
+        (True, 10_000, 20_000, 0),
+        (False, 10_000, 2 * merge.PATIENCE_MS, 0),
     ],
 )
-def test_how_long_a_copy_waits(
-    name: str, *, whole: bool, hold_ms: int, left_ms: int, waits_ms: int
-) -> None:
-    one = made(event_name=name)
-    assert merge.wait_ms(one, whole=whole, hold_ms=hold_ms, left_ms=left_ms) == waits_ms
+def test_how_long_a_copy_waits(*, whole: bool, hold_ms: int, left_ms: int, waits_ms: int) -> None:
+    assert merge.wait_ms(whole=whole, hold_ms=hold_ms, left_ms=left_ms) == waits_ms
 
 
 def test_a_note_says_what_the_union_carries() -> None:

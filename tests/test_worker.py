@@ -12,9 +12,8 @@ import pytest
 from disk import full_disk
 from e2e.harness import PIXEL, Asked, JumpingLoop, Lane, Reply, lane, now_ms, pixel
 
-from gateway import capi, event, metrics, sender
+from gateway import capi, metrics, sender
 from gateway.errors import StoreError, StoreUnwritable
-from gateway.event import Event, UserData
 from gateway.outcome import Outcome
 from gateway.sender import Sender
 from gateway.stores import Delivery, Entry, Note, Settlement
@@ -249,25 +248,6 @@ async def test_what_meta_may_have_counted_is_not_sent_again_after_a_day(one: Lan
     letter = (await one.dead())["doubtful"]
     assert letter.reason.startswith("ambiguous: ")
     assert "Events Manager" in letter.reason
-
-
-async def test_a_half_that_meta_would_not_take_alone_is_kept_as_a_dead_letter(one: Lane) -> None:
-    await one.put("whole")
-    lead = Event(
-        event_name="Lead",
-        event_time=now_ms() // 1000,
-        event_id="alone",
-        action_source="website",
-        event_source_url="https://shop.example.com/",
-        user_data=UserData(em=("0" * 64,)),
-    )
-    await one.put_body("alone", event.encode(lead))
-    await one.worker.drain_once()
-    assert await one.outcomes() == {"whole": "delivered", "alone": "dead"}
-    assert one.graph.asked[0].ids == ["whole"]
-    assert (await one.dead())["alone"].reason == (
-        "user_data.client_user_agent: a website event needs the visitor's user agent; no other copy brought it"
-    )
 
 
 async def test_an_outage_without_doubt_may_last_for_days(one: Lane) -> None:

@@ -5,7 +5,10 @@ A store knows keys and bytes, never events. What it promises:
 - `put` is durable when it returns: a pixel's dedup keys and bodies are on disk in one atomic step, or none is. (Of
   several pixels one may be stored when another cannot be; to put them again is safe.)
 - A copy that comes while the first one is held is merged into it, by the function the caller gives, in the step that
-  recognises its key. A hold ends at its `due`, or when a merge says that nothing is missing any more.
+  recognises its key. A hold ends at its `due`, or when a merge says that nothing more is waited for.
+- An event that lacks something is held, and never claimed. Where no copy has brought it by its `due`, the event is
+  dropped INVALID and its key forgotten: a copy that comes later is new. (It is done when somebody comes across it, at
+  the latest by a sweep, and counts as pending until then.)
 - A key is remembered until an hour after its event's deadline, and at least `DEDUP_MS`; the same key again
   within that time is a duplicate. (If the key could expire before its job, a late copy would double it.)
 - `claim` leases, oldest due first, or the newest first of those that were never tried; a lease that runs out is
@@ -85,6 +88,8 @@ class Entry:
     note: Note
     side: str = ""
     """who tells of it; not empty: held until `due_ms`, and copies are merged into it until then"""
+    lacks: str = ""
+    """why it cannot be sent as it is; not empty, for one with a side only: dropped at `due_ms` with this as the reason"""
     suppress: bool = False
     """somebody else delivers it: neither this copy nor one that is held, or comes later, is to be sent"""
 
@@ -106,6 +111,18 @@ class Joined:
     note: Note
     complete: bool
     """nothing more is waited for: the hold ends"""
+    lacks: str = ""
+    """why it still cannot be sent; never of what is complete"""
+
+
+def joined_due_ms(joined: Joined, due_ms: int, copy: Entry, now_ms: int) -> int:
+    """When what was held until `due_ms` is due after a copy was merged into it.
+
+    A copy that need not wait for as long ends the hold earlier, unless the two together still have to.
+    """
+    if joined.complete:
+        return now_ms
+    return due_ms if joined.lacks else min(due_ms, copy.due_ms)
 
 
 Merge = Callable[[Half, Half], Joined | None]

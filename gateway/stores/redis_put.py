@@ -9,7 +9,18 @@ from typing import cast
 import msgspec
 
 from gateway.outcome import Outcome
-from gateway.stores import DEDUP_MS, HOUR_MS, PUT_S, Drop, Entry, Half, Joined, Merge, Note
+from gateway.stores import (
+    DEDUP_MS,
+    HOUR_MS,
+    PUT_S,
+    Drop,
+    Entry,
+    Half,
+    Joined,
+    Merge,
+    Note,
+    joined_due_ms,
+)
 
 JOB = struct.Struct(">dddH16s")
 """acceptance, deadline, doubt, tries and key, as lua/common.lua packs them; the side follows"""
@@ -57,6 +68,7 @@ class _Copy:
             str(e.due_ms),
             str(e.deadline_ms),
             e.side,
+            e.lacks,
             "1" if e.suppress else "",
             msgspec.json.encode(e.note),
             e.body,
@@ -73,10 +85,11 @@ class _Held:
     deadline_ms: int
     body: bytes
     note: Note
+    lacks: str
 
     @classmethod
     def of(cls, answer: Sequence[bytes]) -> "_Held":
-        member, job, due, body, note = answer
+        member, job, due, body, note, lacks = answer
         _, deadline, *_ = JOB.unpack_from(job)
         return cls(
             id=member,
@@ -85,6 +98,7 @@ class _Held:
             deadline_ms=int(deadline),
             body=body,
             note=msgspec.json.decode(note, type=Note),
+            lacks=lacks.decode(),
         )
 
     def joined(self, copy: _Copy) -> Joined | None:
@@ -218,6 +232,7 @@ class Lane:
                 after.side,
                 str(after.due_ms),
                 str(after.deadline_ms),
+                after.lacks,
                 msgspec.json.encode(after.note),
                 msgspec.json.encode(copy.entry.note),
                 Outcome.MERGED if joined else Outcome.DUPLICATE,
@@ -229,13 +244,15 @@ class Lane:
 
 
 def _after(before: _Held, copy: _Copy, joined: Joined) -> _Held:
+    due_ms = joined_due_ms(joined, before.due_ms, copy.entry, copy.now_ms)
     return replace(
         before,
-        side="" if joined.complete else before.side,
-        due_ms=copy.now_ms if joined.complete else before.due_ms,
+        side=before.side if due_ms > copy.now_ms else "",
+        due_ms=due_ms,
         deadline_ms=min(before.deadline_ms, copy.entry.deadline_ms),
         body=joined.body,
         note=joined.note,
+        lacks=joined.lacks,
     )
 
 

@@ -100,26 +100,38 @@ ON CONFLICT (k) DO UPDATE SET exp = excluded.exp, suppressed = excluded.suppress
 SELECT coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'log'), 0);
 
 -- name: held
--- The copy of key ?1 that is held at ?2, and its note.
-SELECT job.id, job.side, job.at, job.due, job.deadline, job.body, log.note
+-- The copy of a key that is held, or was until lately, its note and what it lacks: a held line's reason.
+SELECT job.id, job.pixel, job.side, job.at, job.due, job.deadline, job.body, log.note, log.reason
 FROM job JOIN log ON log.id = job.id
-WHERE job.k = ?1 AND job.side <> '' AND job.due > ?2;
+WHERE job.k = ? AND job.side <> ''
+ORDER BY job.id DESC LIMIT 1;
 
 -- name: held_merge
 -- Put the union in the place of a held copy.
 UPDATE job SET body = ?, side = ?, due = ?, deadline = ? WHERE id = ?;
 
 -- name: held_log
--- Say in the log what the union carries.
-UPDATE log SET outcome = ?, note = ? WHERE id = ?;
+-- Say in the log what the union carries, and lacks.
+UPDATE log SET outcome = ?, reason = ?, note = ? WHERE id = ?;
 
 -- name: held_remove
 -- A held copy that is not to be sent.
 DELETE FROM job WHERE id = ?;
 
 -- name: over
--- What is held no longer at ?, as a JSON list.
-SELECT json_group_array(id) FROM job WHERE side <> '' AND due <= ?;
+-- What is held no longer at ? and may go, as a JSON list.
+SELECT json_group_array(job.id) FROM job JOIN log ON log.id = job.id
+WHERE job.side <> '' AND job.due <= ? AND log.reason = '';
+
+-- name: lacking
+-- What is held no longer at ? and lacks something.
+SELECT job.id, job.pixel, job.at, job.k, log.reason
+FROM job JOIN log ON log.id = job.id
+WHERE job.side <> '' AND job.due <= ? AND log.reason <> '';
+
+-- name: forget
+-- Forget a key.
+DELETE FROM seen WHERE k = ?;
 
 -- name: release
 -- End the holds of a JSON list; claims and merges go by due, so this is for the log.

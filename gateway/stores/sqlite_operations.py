@@ -29,6 +29,7 @@ from gateway.stores import (
     Merge,
     Note,
     Settlement,
+    joined_due_ms,
 )
 from gateway.stores.sqlite_work import ACCEPTED, SQL, Work
 
@@ -56,14 +57,15 @@ def _put(e: Entry, now_ms: int, merge: Merge | None, work: Work) -> Outcome:
     # Were the key gone before the job, a late copy would double the event.
     remembered_ms = max(now_ms + DEDUP_MS, e.deadline_ms + HOUR_MS)
     work.count(e.pixel, now_ms, ACCEPTED)
+    outcome = None
     if not work.remember(e.key, remembered_ms, now_ms, suppress=e.suppress):
         outcome = _put_copy(e, now_ms, merge, work)
-    elif e.suppress:
-        outcome = Outcome.SUPPRESSED
-    else:
-        held = e.side and e.due_ms > now_ms
-        outcome = Outcome.HELD if held else Outcome.PENDING
-    ref = _log(work, e.pixel, e.note, now_ms, outcome)
+        if outcome is None:
+            work.remember(e.key, remembered_ms, now_ms, suppress=e.suppress)
+    if outcome is None:
+        outcome = _new(e, now_ms)
+    reason = e.lacks if outcome is Outcome.HELD else ""
+    ref = _log(work, e.pixel, e.note, now_ms, outcome, reason)
     if outcome in WAITING:
         side = e.side if outcome is Outcome.HELD else ""
         row = (ref, e.pixel, e.due_ms, now_ms, e.deadline_ms, e.key, e.body, side)
@@ -73,17 +75,28 @@ def _put(e: Entry, now_ms: int, merge: Merge | None, work: Work) -> Outcome:
     return outcome
 
 
-def _put_copy(e: Entry, now_ms: int, merge: Merge | None, work: Work) -> Outcome:
-    """What becomes of a copy of a known event, and with it of the one that is held."""
+def _new(e: Entry, now_ms: int) -> Outcome:
+    if e.suppress:
+        return Outcome.SUPPRESSED
+    return Outcome.HELD if e.side and e.due_ms > now_ms else Outcome.PENDING
+
+
+def _put_copy(e: Entry, now_ms: int, merge: Merge | None, work: Work) -> Outcome | None:
+    """What becomes of a copy of a known event, and with it of the one that is held; None: it is new after all."""
     if work.suppresses(e.key):
         return Outcome.SUPPRESSED
-    if not (e.side or e.suppress):
-        return Outcome.DUPLICATE
     db = work.db
-    held = db.execute(SQL["held"], (e.key, now_ms)).fetchone()
+    held = db.execute(SQL["held"], (e.key,)).fetchone()
     if held is None:
         return Outcome.DUPLICATE
-    ref, side, at_ms, due_ms, deadline_ms, body, note = held
+    ref, pixel, side, at_ms, due_ms, deadline_ms, body, note, lacked = held
+    if due_ms <= now_ms:
+        if not lacked:
+            return Outcome.DUPLICATE
+        _drop_lacking(ref, pixel, at_ms, e.key, lacked, now_ms, work)
+        return None
+    if not (e.side or e.suppress):
+        return Outcome.DUPLICATE
     if e.suppress:
         work.suppress(e.key)
         db.execute(SQL["held_remove"], (ref,))
@@ -94,12 +107,13 @@ def _put_copy(e: Entry, now_ms: int, merge: Merge | None, work: Work) -> Outcome
     joined = merge and merge(kept, Half(side=e.side, body=e.body, note=e.note))
     if not joined:
         return Outcome.DUPLICATE
-    state, side, due_ms = Outcome.HELD, side, due_ms
-    if joined.complete:
-        state, side, due_ms = Outcome.PENDING, "", now_ms
+    due_ms = joined_due_ms(joined, due_ms, e, now_ms)
+    state = Outcome.HELD if due_ms > now_ms else Outcome.PENDING
+    side = side if state is Outcome.HELD else ""
     sooner_ms = min(deadline_ms, e.deadline_ms)
     db.execute(SQL["held_merge"], (joined.body, side, due_ms, sooner_ms, ref))
-    db.execute(SQL["held_log"], (state.value, msgspec.json.encode(joined.note), ref))
+    line = (state.value, joined.lacks, msgspec.json.encode(joined.note), ref)
+    db.execute(SQL["held_log"], line)
     return Outcome.MERGED
 
 
@@ -115,11 +129,22 @@ def _log(
 
 
 def _release(now_ms: int, work: Work) -> None:
-    """End the holds that have run out: what was held is pending."""
+    """End the holds that have run out: what was held is pending, or dropped for what it lacks."""
+    for ref, pixel, at_ms, key, lacked in work.db.execute(SQL["lacking"], (now_ms,)).fetchall():
+        _drop_lacking(ref, pixel, at_ms, key, lacked, now_ms, work)
     over = _in_one(work, "over", now_ms)
     if over != "[]":
         work.db.execute(SQL["release"], (over,))
         work.db.execute(SQL["release_log"], (over,))
+
+
+def _drop_lacking(
+    ref: int, pixel: str, at_ms: int, key: bytes, lacked: str, now_ms: int, work: Work
+) -> None:
+    work.forget(key)
+    work.db.execute(SQL["held_remove"], (ref,))
+    work.db.execute(SQL["settle_log"], (Outcome.INVALID.value, now_ms, 0, lacked, ref))
+    work.count(pixel, at_ms, Outcome.INVALID.value)
 
 
 def claim(

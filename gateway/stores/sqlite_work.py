@@ -84,6 +84,11 @@ class Work:
         self.add("put_seen", key, until_ms, suppress)
         return True
 
+    def forget(self, key: bytes) -> None:
+        """Forget a key, so that it can be remembered anew."""
+        self._seen.pop(key, None)
+        self.db.execute(SQL["forget"], (key,))
+
     def suppresses(self, key: bytes) -> bool:
         """Whether copies of a remembered key stay home."""
         return self._seen[key][1]

@@ -695,32 +695,18 @@ class Lane:
         self, *event_ids: str, user: Mapping[str, str] | None = None, deadline_ms: int = 0
     ) -> None:
         """Store events of the pixel, due now; by default they are good for six days."""
-        known = user or {"em": "x"}
-        await self._put(
-            {
-                event_id: msgspec.json.encode(
-                    {"event_name": "Lead", "event_id": event_id, "user_data": known}
-                )
-                for event_id in event_ids
-            },
-            deadline_ms,
-        )
-
-    async def put_body(self, event_id: str, body: bytes) -> None:
-        """Store one event as it is to go to Meta."""
-        await self._put({event_id: body})
-
-    async def _put(self, bodies: Mapping[str, bytes], deadline_ms: int = 0) -> None:
         entries = [
             Entry(
                 pixel=PIXEL,
                 key=event_id.encode().rjust(16),
-                body=body,
+                body=msgspec.json.encode(
+                    {"event_name": "Lead", "event_id": event_id, "user_data": user or {"em": "x"}}
+                ),
                 due_ms=now_ms(),
                 deadline_ms=deadline_ms or now_ms() + 6 * 86_400_000,
                 note=Note(event_name="Lead", event_id=event_id, source="backend"),
             )
-            for event_id, body in bodies.items()
+            for event_id in event_ids
         ]
         await self.store.put(entries, [], now_ms())
         self.worker.wake()

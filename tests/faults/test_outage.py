@@ -120,9 +120,16 @@ async def outage(store: SqliteStore, seen: Seen) -> None:
         if burst + 1 in (BURSTS // 10, BURSTS):
             seen.memory_mb.append(memory_mb())
         await asyncio.sleep(OUTAGE_S / BURSTS)
-    seen.ambiguous = await store._writer.read(
-        lambda db: db.execute("SELECT count(*) FROM job WHERE doubt > 0").fetchone()[0]
-    )
+    with this_loop().held():
+        seen.ambiguous = await store._writer.read(
+            lambda db: db.execute("SELECT count(*) FROM job WHERE doubt > 0").fetchone()[0]
+        )
+
+
+def this_loop() -> JumpingLoop:
+    loop = asyncio.get_running_loop()
+    assert isinstance(loop, JumpingLoop)
+    return loop
 
 
 async def drained(store: SqliteStore, worker: Worker, seen: Seen) -> None:
@@ -131,9 +138,7 @@ async def drained(store: SqliteStore, worker: Worker, seen: Seen) -> None:
     seen.back_s = now_ms() / 1000
     while not seen.batches:
         await asyncio.sleep(1)
-    loop = asyncio.get_running_loop()
-    assert isinstance(loop, JumpingLoop)
-    with loop.held():
+    with this_loop().held():
         await drained_at_full_pace(store, worker, seen)
 
 

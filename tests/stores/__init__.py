@@ -41,6 +41,7 @@ def entry(
     due_ms: int = NOW,
     deadline_ms: int = NOW + DAY_MS,
     side: str = "",
+    lacks: str = "",
     suppress: bool = False,
 ) -> Entry:
     """An event whose key, body and event id are its name."""
@@ -52,17 +53,25 @@ def entry(
         deadline_ms=deadline_ms,
         note=note(name),
         side=side,
+        lacks=lacks,
         suppress=suppress,
     )
 
 
 def join(held: Half, new: Half) -> Joined | None:
-    """A merge whose bodies are sets of words: their union, complete with both sides."""
+    """A merge whose bodies are sets of words: their union, complete with both sides, unless all words are lacking."""
     words = held.body.split() + [word for word in new.body.split() if word not in held.body.split()]
-    complete = held.side != new.side
-    if not complete and words == held.body.split():
+    if held.side == new.side and words == held.body.split():
         return None
-    return Joined(body=b" ".join(words), note=note(f"{len(words)} words"), complete=complete)
+    body = b" ".join(words)
+    lacks = lacking(body)
+    complete = held.side != new.side and not lacks
+    return Joined(body=body, note=note(body.decode()), complete=complete, lacks=lacks)
+
+
+def lacking(body: bytes) -> str:
+    """What a body of words that all begin with - lacks: one that does not."""
+    return "a word" if all(word.startswith(b"-") for word in body.split()) else ""
 
 
 async def claim(

@@ -3,6 +3,7 @@
 import asyncio
 import random
 from collections import Counter
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import TypeVar
 
@@ -191,7 +192,7 @@ async def test_the_other_half_is_merged_and_ends_the_hold(store: Store) -> None:
     await store.put([HELD], [], NOW, join)
     assert await store.put([OTHER], [], NOW + 5, join) == [Outcome.MERGED]
     assert await accounts(store) == {"1": {"accepted": 2, "merged": 1, "pending": 1}}
-    assert await outcomes(store) == {"2 words": Outcome.PENDING, "a": Outcome.MERGED}
+    assert await outcomes(store) == {"page shop": Outcome.PENDING, "a": Outcome.MERGED}
     assert await store.put([OTHER], [], NOW + 5, join) == [Outcome.DUPLICATE]
     delivery = await claim_one(store, NOW + 5)
     assert (delivery.body, delivery.accepted_ms, delivery.attempt) == (b"page shop", NOW, 1)
@@ -247,6 +248,126 @@ async def test_the_end_of_an_old_hold_does_not_end_that_of_a_new_event(store: St
     assert (await claim_one(store, later)).body == b"page"
     assert await store.put([OTHER], [], later, join) == [Outcome.MERGED]
     assert (await claim_one(store, later)).body == b"new shop"
+
+
+LACKING = entry("a", body=b"-a", side="page", lacks="a word", due_ms=NOW + 90_000)
+WHOLE = replace(LACKING, body=b"a", lacks="", due_ms=NOW + 20)
+
+
+async def test_what_lacks_something_is_held_and_says_so(store: Store) -> None:
+    assert await store.put([LACKING], [], NOW, join) == [Outcome.HELD]
+    [line] = await store.events(limit=9)
+    assert (line.outcome, line.reason) == (Outcome.HELD, "a word")
+    assert await claim(store, NOW + 89_999) == []
+
+
+async def end_by_claim(store: Store, now_ms: int) -> None:
+    assert await claim(store, now_ms) == []
+
+
+async def end_by_sweep(store: Store, now_ms: int) -> None:
+    await store.sweep(now_ms)
+
+
+async def end_by_itself(store: Store, now_ms: int) -> None:
+    assert (await accounts(store))["1"]["pending"] == 1, now_ms
+
+
+@pytest.mark.parametrize("end", [end_by_claim, end_by_sweep, end_by_itself])
+@pytest.mark.parametrize(
+    ("copy", "outcome"),
+    [
+        (WHOLE, Outcome.PENDING),
+        (replace(WHOLE, due_ms=NOW + 100_000), Outcome.HELD),
+        (replace(WHOLE, side=""), Outcome.PENDING),
+        (replace(LACKING, due_ms=NOW + 200_000), Outcome.HELD),
+        (replace(WHOLE, suppress=True), Outcome.SUPPRESSED),
+    ],
+)
+async def test_what_no_copy_completes_is_dropped_and_the_next_copy_is_new(
+    store: Store, end: Callable[[Store, int], Awaitable[None]], copy: Entry, outcome: Outcome
+) -> None:
+    await store.put([LACKING], [], NOW, join)
+    await end(store, NOW + 90_000)
+    assert await store.put([copy], [], NOW + 90_000, join) == [outcome]
+    first, second = await store.events(limit=9)
+    assert (first.outcome, first.reason, first.settled_ms) == (
+        Outcome.INVALID,
+        "a word",
+        NOW + 90_000,
+    )
+    assert second.outcome is outcome
+    waiting = {} if outcome is Outcome.SUPPRESSED else {"pending": 1}
+    ended = {Outcome.SUPPRESSED.value: 1} if outcome is Outcome.SUPPRESSED else {}
+    assert await accounts(store) == {"1": {"accepted": 2, "invalid": 1, **ended, **waiting}}
+    again = Outcome.SUPPRESSED if ended else Outcome.DUPLICATE
+    assert await store.put([replace(copy, side="")], [], NOW + 90_000) == [again]
+
+
+@pytest.mark.parametrize("limit", [1, 2, 3])
+@pytest.mark.parametrize("newest", [False, True])
+async def test_what_is_dropped_takes_no_place_in_a_claim(
+    store: Store, limit: int, newest: bool
+) -> None:
+    names = ["a", "b", "c", "d"]
+    await store.put(
+        [
+            entry(name, side="page", due_ms=NOW + 10 + n, lacks="a word" if name in "ac" else "")
+            for n, name in enumerate(names)
+        ],
+        [],
+        NOW,
+        join,
+    )
+    claimed = await claim(store, NOW + 20, limit=limit, newest=newest)
+    order = [b"d", b"b"] if newest else [b"b", b"d"]
+    assert [d.body for d in claimed] == order[:limit]
+
+
+async def test_a_copy_that_has_what_is_lacking_lets_the_event_go(store: Store) -> None:
+    await store.put([LACKING], [], NOW, join)
+    assert await store.put([replace(WHOLE, side="shop")], [], NOW + 5, join) == [Outcome.MERGED]
+    [line, _] = await store.events(limit=9)
+    assert (line.outcome, line.reason) == (Outcome.PENDING, "")
+    assert (await claim_one(store, NOW + 5)).body == b"-a a"
+
+
+async def test_a_correction_is_held_for_as_long_as_it_would_be_itself(store: Store) -> None:
+    await store.put([LACKING], [], NOW, join)
+    assert await store.put([WHOLE], [], NOW + 5, join) == [Outcome.MERGED]
+    [line, _] = await store.events(limit=9)
+    assert (line.outcome, line.reason) == (Outcome.HELD, "")
+    assert await claim(store, NOW + 19) == []
+    assert (await claim_one(store, NOW + 20)).body == b"-a a"
+
+
+async def test_a_whole_copy_that_does_not_wait_ends_the_wait(store: Store) -> None:
+    await store.put([LACKING], [], NOW, join)
+    at_once = replace(WHOLE, due_ms=NOW + 5)
+    assert await store.put([at_once], [], NOW + 5, join) == [Outcome.MERGED]
+    assert (await claim_one(store, NOW + 5)).body == b"-a a"
+
+
+@pytest.mark.parametrize("side", ["page", "shop"])
+async def test_two_that_lack_the_same_wait_on_and_are_dropped_together(
+    store: Store, side: str
+) -> None:
+    await store.put([LACKING], [], NOW, join)
+    late = replace(LACKING, body=b"-b", side=side, due_ms=NOW + 100_000)
+    assert await store.put([late], [], NOW + 5, join) == [Outcome.MERGED]
+    assert await claim(store, NOW + 89_999) == []
+    assert await claim(store, NOW + 90_000) == []
+    assert await accounts(store) == {"1": {"accepted": 2, "merged": 1, "invalid": 1}}
+
+
+async def test_what_lacks_something_outlives_a_restart(reopen: Opener) -> None:
+    store = await reopen()
+    await store.put([LACKING], [], NOW, join)
+    await store.close()
+    store = await reopen()
+    assert await store.put([replace(WHOLE, side="shop")], [], NOW + 5, join) == [Outcome.MERGED]
+    assert (await claim_one(store, NOW + 5)).body == b"-a a"
+    await store.close()
 
 
 async def test_an_event_due_at_once_is_not_held(store: Store) -> None:

@@ -39,7 +39,7 @@ from gateway.stores import (
 from gateway.stores.redis import RedisStore
 from gateway.stores.sqlite import SqliteStore
 
-from . import DAY_MS, LEASE_MS, NOW, Store, claim, entry, join
+from . import DAY_MS, LEASE_MS, NOW, Store, claim, entry, join, lacking
 from .redis_server import RedisServer, cluster, running, wait_for_cluster
 
 T = TypeVar("T")
@@ -141,6 +141,11 @@ class Event:
     tries: int = 0
     died_ms: int = 0
 
+    @property
+    def lacks(self) -> bool:
+        """Whether it is held and cannot be sent as it is."""
+        return bool(self.side) and all(word.startswith("-") for word in self.words)
+
 
 @dataclass
 class State:
@@ -183,6 +188,17 @@ class State:
         fits = (e for e in self.waiting if e.key == key and e.side and e.due_ms > self.now)
         return next(fits, None)
 
+    def drop_lacking(self, event: Event) -> None:
+        """The end of one that nobody completed in time."""
+        self.waiting.remove(event)
+        self.count(event.pixel, Outcome.INVALID)
+        self.gone |= dict.fromkeys(event.words, Outcome.INVALID)
+        self.remembered.pop(event.key, None)
+
+    def over(self) -> list[Event]:
+        """What nobody completed in time, and may be dropped already."""
+        return [e for e in self.waiting if e.lacks and e.due_ms <= self.latest]
+
     def put(self, e: Entry) -> Outcome:
         self.count(e.pixel, "accepted")
         outcome = self._put(e)
@@ -192,7 +208,10 @@ class State:
 
     def _put(self, e: Entry) -> Outcome:
         if self.remembered.get(e.key, 0) >= self.now:
-            return self._put_copy(e)
+            over = [o for o in self.over() if o.key == e.key and o.due_ms <= self.now]
+            if not over or e.key in self.suppressed:
+                return self._put_copy(e)
+            self.drop_lacking(over[-1])
         self.remembered[e.key] = max(self.now + DEDUP_MS, e.deadline_ms + HOUR_MS)
         self.suppressed.discard(e.key)
         if e.suppress:
@@ -229,12 +248,15 @@ class State:
             return Outcome.DUPLICATE
         event.words |= words
         event.deadline_ms = min(event.deadline_ms, e.deadline_ms)
-        if e.side != event.side:
-            event.side, event.due_ms = "", self.now
+        if event.lacks:
+            return Outcome.MERGED
+        event.due_ms = self.now if e.side != event.side else min(event.due_ms, e.due_ms)
+        if event.due_ms <= self.now:
+            event.side = ""
         return Outcome.MERGED
 
     def due(self, pixel: str, *, newest: bool = False) -> list[Event]:
-        due = [e for e in self.waiting if e.pixel == pixel and e.due_ms <= self.now]
+        due = [e for e in self.waiting if e.pixel == pixel and e.due_ms <= self.now and not e.lacks]
         if newest:
             due = [e for e in due if not e.tries]
         return sorted(due, key=lambda e: (e.due_ms, e.order), reverse=newest)
@@ -277,6 +299,8 @@ def words_of(body: bytes) -> set[str]:
 def that_of(words: set[str], events: Sequence[Event]) -> Event | None:
     return next((event for event in events if event.words & words), None)
 
+
+Given = tuple[str, int, str, int, int, bool, bool]
 
 TWO = "13"
 """pixels, which lie on two servers of a cluster"""
@@ -321,16 +345,25 @@ class Histories(RuleBasedStateMachine):
             await store.close()
 
     def entry(
-        self, pixel: str, number: int, side: str, hold_ms: int, life_ms: int, *, suppress: bool
+        self,
+        pixel: str,
+        number: int,
+        side: str,
+        hold_ms: int,
+        life_ms: int,
+        *,
+        suppress: bool,
+        lacks: bool = False,
     ) -> Entry:
         self.words += 1
-        word = f"w{self.words:05}"
+        word = f"{'-' if lacks else 'w'}{self.words:05}"
         made = entry(
             word,
             pixel=pixel,
             due_ms=self.state.now + hold_ms,
             deadline_ms=self.state.now + life_ms,
             side=side,
+            lacks=lacking(word.encode()),
             suppress=suppress,
         )
         return replace(made, key=f"{pixel}:{number}".encode().rjust(16))
@@ -344,14 +377,21 @@ class Histories(RuleBasedStateMachine):
         st.sampled_from([0, 90_000]),
         st.sampled_from([0, HOUR_MS, 3 * DAY_MS]),
         st.sampled_from([False] * 9 + [True]),
+        st.booleans(),
     )
 
     @rule(given=st.lists(entries, min_size=1, max_size=4))
-    def put(self, given: list[tuple[str, int, str, int, int, bool]]) -> None:
-        made = [self.entry(*one[:5], suppress=one[5]) for one in given]
+    def put(self, given: list[Given]) -> None:
+        made = [self.given(one) for one in given]
         made = [e for e in made if not self.state.unsure(e.key)]
         expected = self.expected_of(made)
         assert self.run(self.store.put(made, [], self.state.now, join)) == expected
+
+    def given(self, one: Given) -> Entry:
+        pixel, number, side, hold_ms, life_ms, suppress, lacks = one
+        # Only what is held can lack something.
+        lacks = lacks and bool(side) and hold_ms > 0 and not suppress
+        return self.entry(pixel, number, side, hold_ms, life_ms, suppress=suppress, lacks=lacks)
 
     def expected_of(self, made: Sequence[Entry]) -> list[Outcome]:
         return [self.state.put(e) for e in made]
@@ -494,6 +534,7 @@ class Histories(RuleBasedStateMachine):
     def recall(self, pixel: str) -> None:
         """After the clock was set back."""
         after, due = self.state.now + 90_000, self.state.now + LEASE_MS
+        self.find_what_was_dropped()
         late = [e for e in self.state.waiting if e.pixel == pixel and e.due_ms > after]
         for event in late:
             event.due_ms = due
@@ -522,8 +563,27 @@ class Histories(RuleBasedStateMachine):
 
     # --- and in the end ----------------------------------------------------------------------
 
+    def find_what_was_dropped(self) -> None:
+        """When what nobody completed is dropped is the store's affair, from its time on."""
+        found = {line.pixel: line for line in self.run(self.store.ledger())}
+        for event in self.state.over():
+            known = self.state.tally[event.pixel][Outcome.INVALID]
+            dropped = found[event.pixel].dropped.get(Outcome.INVALID, 0) - known
+            if dropped == sum(e.pixel == event.pixel for e in self.state.over()):
+                self.state.drop_lacking(event)
+        if not self.state.over():
+            return
+        words = [
+            set(line.note.event_id.split())
+            for line in self.run(self.store.events(limit=1000, outcome=Outcome.INVALID))
+        ]
+        for event in self.state.over():
+            if event.words in words:
+                self.state.drop_lacking(event)
+
     @invariant()
     def the_account_is_the_models(self) -> None:
+        self.find_what_was_dropped()
         lines = self.run(self.store.ledger())
         assert all(line.adds_up for line in lines)
         assert lines == self.state.ledger()
@@ -555,8 +615,8 @@ class Crashes(Histories):
     """The same, and now and then everything is killed."""
 
     @rule(given=Histories.entries, turns=st.integers(0, 3))
-    def crash_in_put(self, given: tuple[str, int, str, int, int, bool], turns: int) -> None:
-        e = self.entry(*given[:5], suppress=given[5])
+    def crash_in_put(self, given: Given, turns: int) -> None:
+        e = self.given(given)
         if not self.state.unsure(e.key):
             self.crash(
                 lambda: self.store.put([e], [], self.state.now, join),

@@ -13,26 +13,41 @@ local function due()
   return call("ZRANGEBYSCORE", DUE, "-inf", now, "LIMIT", 0, limit)
 end
 
-for _, id in ipairs(due()) do
-  local at, deadline, doubt, tries, key, side = read_job(id)
-  local body = (newest == "" or tries == 0) and call("HGET", BODY, id)
-  if body then
-    size = size + #body + 1 -- and the comma that joins it to the next
-    if #answers == 3 * limit or (#answers > 0 and size > max_bytes) then
-      break
-    end
+-- Answers whether something was dropped, so that more may be due than was looked at.
+local function lease_due()
+  local dropped = false
+  for _, id in ipairs(due()) do
+    local at, deadline, doubt, tries, key, side = read_job(id)
+    local body = (newest == "" or tries == 0) and call("HGET", BODY, id)
+    local lacks, note = "", ""
     if side ~= "" then
-      if call("HGET", HELD, key) == id then -- not a later event's whose key is the same
-        call("HDEL", HELD, key)
-      end
-      local _, _, _, _, _, note = read_line(id)
-      write_line(id, at, "pending", 0, tries, "", note)
+      lacks, note = select(5, read_line(id))
     end
-    write_job(id, at, deadline, doubt, tries + 1, key, "")
-    call("ZADD", DUE, lease, id)
-    answers[#answers + 1] = id
-    answers[#answers + 1] = call("HGET", JOB, id)
-    answers[#answers + 1] = body
+    if lacks ~= "" then
+      drop_lacking(tonumber(now), id, key)
+      dropped = true
+    elseif body then
+      size = size + #body + 1 -- and the comma that joins it to the next
+      if #answers == 3 * limit or (#answers > 0 and size > max_bytes) then
+        return false
+      end
+      if side ~= "" then
+        if call("HGET", HELD, key) == id then -- not a later event's whose key is the same
+          call("HDEL", HELD, key)
+        end
+        write_line(id, at, "pending", 0, tries, "", note)
+      end
+      write_job(id, at, deadline, doubt, tries + 1, key, "")
+      call("ZADD", DUE, lease, id)
+      answers[#answers + 1] = id
+      answers[#answers + 1] = call("HGET", JOB, id)
+      answers[#answers + 1] = body
+    end
   end
+  return dropped
 end
+
+while lease_due() do
+end
+commit()
 return answers

@@ -6,7 +6,7 @@
 --   DUE         zset  id -> due: now (new), end of the hold (held), end of the lease (claimed), next try (retry)
 --   JOB         hash  id -> acceptance, deadline, doubt, tries, dedup key, side while held; of what waits or is dead
 --   BODY        hash  id -> the event as Meta gets it; of what waits or is dead
---   LOG         hash  id -> a line of the event log
+--   LOG         hash  id -> a line of the event log; the reason of a held one is what it lacks
 --   LOGGED      zset  id -> acceptance, of the lines that are final
 --   DEAD        hash  id -> death, reason, note
 --   DIED        zset  id -> death
@@ -60,6 +60,18 @@ end
 
 local function read_line(id)
   return unpack(cmsgpack.unpack(call("HGET", LOG, id)))
+end
+
+-- Drop what is held and lacks something, and forget its key, so that a copy which comes later is new.
+local function drop_lacking(now, id, key)
+  local at, _, _, _, reason, note = read_line(id)
+  if call("HGET", HELD, key) == id then -- not a later event's whose key is the same
+    call("HDEL", HELD, key)
+    call("ZREM", SEEN, key)
+  end
+  remove_job(id)
+  write_line(id, at, "invalid", now, 0, reason, note)
+  count(at, "invalid", 1)
 end
 
 local function new_id()

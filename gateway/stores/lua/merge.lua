@@ -1,6 +1,6 @@
 -- Put unions in the place of held copies: compare and set, since the merging itself was done by the caller.
--- ARGV, eleven for each copy: now, id of the held one, its key, the body it must still have; what it is to have (body,
--- side or empty when the hold is over, due, deadline, note); the copy's own note; what the copy is (merged, duplicate).
+-- ARGV, twelve for each copy: now, id of the held one, its key, the body it must still have; what it is to have (body,
+-- side or empty when the hold is over, due, deadline, what it lacks, note); the copy's own note; what the copy is (merged, duplicate).
 -- Answers what each copy is, or 'again' where the held one has changed: nothing of that copy is recorded.
 local answers = {}
 local changed = {}
@@ -11,7 +11,7 @@ local function unchanged(now, id, key, expected)
     and call("HGET", BODY, id) == expected
 end
 
-local function replace(id, key, body, side, due, deadline, note)
+local function replace(id, key, body, side, due, deadline, lacks, note)
   local at, _, doubt, tries = read_job(id)
   write_job(id, at, tonumber(deadline), doubt, tries, key, side)
   call("HSET", BODY, id, body)
@@ -21,15 +21,15 @@ local function replace(id, key, body, side, due, deadline, note)
     call("HDEL", HELD, key)
     outcome = "pending"
   end
-  write_line(id, at, outcome, 0, tries, "", note)
+  write_line(id, at, outcome, 0, tries, lacks, note)
 end
 
-for at = 1, #ARGV, 11 do
-  local now, id, key, expected, body, side, due, deadline, note, own, outcome = unpack(ARGV, at, at + 10)
+for at = 1, #ARGV, 12 do
+  local now, id, key, expected, body, side, due, deadline, lacks, note, own, outcome = unpack(ARGV, at, at + 11)
   now = tonumber(now)
   if outcome == "merged" and not changed[id] then
     if unchanged(now, id, key, expected) then
-      replace(id, key, body, side, due, deadline, note)
+      replace(id, key, body, side, due, deadline, lacks, note)
     else
       changed[id] = true
     end

@@ -1,5 +1,5 @@
 -- Keep a group of entries, count a group of drops.
--- ARGV: how many entries; nine values for each; four for each drop, whose note is empty when there is none.
+-- ARGV: how many entries; ten values for each; four for each drop, whose note is empty when there is none.
 -- Answers an outcome for each entry, or what is held of its event, for the caller to merge (see merge.lua), or 'again'
 -- for what has to wait until that is done: nothing of such an entry is recorded yet.
 local entries = tonumber(ARGV[1])
@@ -8,24 +8,34 @@ local merging = {} -- keys with an entry that the caller is to merge
 local waiting = {} -- keys of which everything that follows has to wait for that
 local suppressing = call("EXISTS", SUPPRESSED) == 1
 
--- What becomes of a copy of a known event, and with it of the one that is held.
+-- What becomes of a copy of a known event, and with it of the one that is held; nil: it is new after all.
 local function copy_of(key, now, exp, side, suppress)
   if suppressing and call("ZSCORE", SUPPRESSED, key) then
     return "suppressed"
   end
-  local held = (side ~= "" or suppress) and call("HGET", HELD, key)
-  if not held or tonumber(call("ZSCORE", DUE, held) or 0) <= now then
+  local held = call("HGET", HELD, key)
+  local due = held and call("ZSCORE", DUE, held)
+  if not due then
     return "duplicate"
   end
-  local at = read_job(held)
-  local _, _, _, _, _, note = read_line(held)
+  local at, _, _, _, lacks, note = read_line(held)
+  if tonumber(due) <= now then
+    if lacks == "" then
+      return "duplicate"
+    end
+    drop_lacking(now, held, key)
+    return nil
+  end
+  if side == "" and not suppress then
+    return "duplicate"
+  end
   if suppress and merging[key] then
     waiting[key] = true
     return "again"
   end
   if not suppress then
     merging[key] = true
-    return {held, call("HGET", JOB, held), call("ZSCORE", DUE, held), call("HGET", BODY, held), note}
+    return {held, call("HGET", JOB, held), due, call("HGET", BODY, held), note, lacks}
   end
   call("ZADD", SUPPRESSED, exp, key)
   call("HDEL", HELD, key)
@@ -36,7 +46,7 @@ local function copy_of(key, now, exp, side, suppress)
   return "suppressed"
 end
 
-local function put(now, key, remembered, due, deadline, side, suppress, note, body)
+local function put(now, key, remembered, due, deadline, side, lacks, suppress, note, body)
   if waiting[key] then
     return "again"
   end
@@ -46,7 +56,9 @@ local function put(now, key, remembered, due, deadline, side, suppress, note, bo
     if type(outcome) == "string" and outcome ~= "again" then
       write_copy(now, outcome, "", note)
     end
-    return outcome
+    if outcome then
+      return outcome
+    end
   end
   call("ZADD", SEEN, remembered, key)
   if suppress then
@@ -64,24 +76,24 @@ local function put(now, key, remembered, due, deadline, side, suppress, note, bo
     outcome = "held"
     call("HSET", HELD, key, id)
   else
-    side = ""
+    side, lacks = "", ""
   end
   call("ZADD", DUE, due, id)
   call("HSET", BODY, id, body)
   write_job(id, now, deadline, 0, 0, key, side)
-  write_line(id, now, outcome, 0, 0, "", note)
+  write_line(id, now, outcome, 0, 0, lacks, note)
   count(now, "accepted", 1)
   return outcome
 end
 
 for i = 1, entries do
-  local at = 2 + (i - 1) * 9
-  local now, key, remembered, due, deadline, side, suppress, note, body = unpack(ARGV, at, at + 8)
+  local at = 2 + (i - 1) * 10
+  local now, key, remembered, due, deadline, side, lacks, suppress, note, body = unpack(ARGV, at, at + 9)
   answers[i] = put(
-    tonumber(now), key, remembered, tonumber(due), tonumber(deadline), side, suppress == "1", note, body
+    tonumber(now), key, remembered, tonumber(due), tonumber(deadline), side, lacks, suppress == "1", note, body
   )
 end
-for at = 2 + entries * 9, #ARGV, 4 do
+for at = 2 + entries * 10, #ARGV, 4 do
   local now, outcome, reason, note = unpack(ARGV, at, at + 3)
   now = tonumber(now)
   if note ~= "" then

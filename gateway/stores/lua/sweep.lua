@@ -19,15 +19,18 @@ if #old > 0 then
   call("ZREM", SUPPRESSED, unpack(old))
 end
 
--- Claims and merges go by due, so a hold that is over only has to be said in the log.
+-- Claims and merges go by due, so a hold that is over only has to be said in the log; what lacks something is dropped.
 local cursor, held = unpack(call("HSCAN", HELD, ARGV[7], "COUNT", 500))
 for i = 1, #held, 2 do
   local key, id = held[i], held[i + 1]
   if tonumber(call("ZSCORE", DUE, id) or 0) <= tonumber(now) then
-    local at, _, _, tries = read_job(id)
-    local _, _, _, _, _, note = read_line(id)
-    write_line(id, at, "pending", 0, tries, "", note)
-    call("HDEL", HELD, key)
+    local at, _, _, tries, lacks, note = read_line(id)
+    if lacks ~= "" then
+      drop_lacking(tonumber(now), id, key)
+    else
+      write_line(id, at, "pending", 0, tries, "", note)
+      call("HDEL", HELD, key)
+    end
   end
 end
 
@@ -57,4 +60,5 @@ if ARGV[6] ~= "" then
     end
   end
 end
+commit()
 return cursor
