@@ -307,8 +307,9 @@ def join(held: Half, new: Half) -> Joined | None:
     else:
         together = merge.union(first, Side(held.side), second, Side(new.side))
     left = validate.missing(together)
-    if left and not (lacked and lacks):  # what one says of the other's data spoils it
-        together, left = (second if lacked else first), None
+    if left and not (lacked and lacks):  # one of them can go without the other
+        together = merge.limited_as(second if lacked else first, together)
+        left = validate.missing(together)
     if same_side and not merge.adds(together, first):
         return None
     warnings = [*held.note.warnings, *new.note.warnings]

@@ -64,6 +64,12 @@ def union(first: Event, first_side: Side, second: Event, second_side: Side) -> E
     return _event(backend, browser, browser, user)
 
 
+def limited_as(event: Event, other: Event) -> Event:
+    """An event with what the other says of the use of its data."""
+    said = {name: getattr(other, name) for name in ("opt_out", *_OPTIONS)}
+    return msgspec.structs.replace(event, **said)
+
+
 def adds(event: Event, held: Event) -> bool:
     """Whether an event says more than the held one. Its time does not count: a repeat's differs by the network's."""
     return msgspec.structs.replace(event, event_time=held.event_time) != held

@@ -343,12 +343,24 @@ def test_a_half_never_spoils_one_that_meta_takes(
     if answer is None:
         assert side is other_side
         assert not lacked or lacks  # a correction is taken
-    elif not (lacked and lacks):
+        return
+    together = event.decode(answer.body)
+    assert bool(answer.lacks) == bool(validate.missing(together))
+    assert not (answer.lacks and answer.complete)
+    limited = [one for one in (first, second) if one.data_processing_options]
+    # What limits the use of data is never left out, even where nothing can be sent then.
+    assert bool(together.data_processing_options) == bool(limited)
+    if not (limited or (lacked and lacks)):
         assert not answer.lacks
-        assert not validate.missing(event.decode(answer.body))
-    else:
-        assert bool(answer.lacks) == bool(validate.missing(event.decode(answer.body)))
-        assert not (answer.lacks and answer.complete)
+
+
+def test_one_that_can_go_alone_goes_without_what_spoils_it_but_not_without_an_opt_out() -> None:
+    shop = msgspec.structs.replace(SHOP, event_source_url="")
+    page = lacking(event_source_url="", opt_out=True)
+    ends = joined(half(shop, Side.BACKEND), half(page, Side.BROWSER))
+    assert ends.complete
+    together = event.decode(ends.body)
+    assert (together.action_source, together.opt_out) == ("system_generated", True)
 
 
 def lacking(*, agent: str = "", **fields: object) -> Event:
