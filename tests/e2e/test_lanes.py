@@ -8,6 +8,8 @@ from uuid import uuid4
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from gateway.selfcheck import EVERY_S
+
 from .harness import PIXEL, TOKEN, Gateway, StandIn, backend_event, live, page_event, wait_until
 
 OTHER = "2234567890123456"
@@ -67,6 +69,11 @@ def test_a_page_s_event_goes_to_every_pixel_of_its_site(tmp_path: Path, graph: S
         assert "named" not in arrived(graph, PIXEL)
 
 
+def no_notes(gateway: Gateway) -> bool:
+    """Alerts stay until the self-check looks again."""
+    return not gateway.admin("/readyz").json()["notes"]
+
+
 def test_a_pixel_that_hangs_keeps_no_other_waiting(tmp_path: Path, graph: StandIn) -> None:
     graph.faults(latency_ms=8000, pixels=[PIXEL])
     with two_pixels(tmp_path, graph) as gateway:
@@ -87,20 +94,21 @@ def test_a_refused_token_pauses_its_pixel_alone_until_its_file_changes(
         gateway.start()
         gateway.backend([backend_event(f"waits-{n}", pixel_id=PIXEL) for n in range(5)])
         gateway.backend([backend_event(f"goes-{n}", pixel_id=OTHER) for n in range(5)])
-        wait_until(lambda: outcomes(gateway, OTHER) == {"delivered"}, 3)
+        wait_until(lambda: outcomes(gateway, OTHER) == {"delivered"})
         assert measured(gateway, "gateway_lane_paused", PIXEL) == 1
         assert measured(gateway, "gateway_lane_paused", OTHER) == 0
         [note] = gateway.admin("/readyz").json()["notes"]
         assert PIXEL in note
         assert "code 190" in note
-        assert gateway.log.count("code 190") == 1
+        # The self-check says it too, if it happens to look just now.
+        assert gateway.log.count("delivery: the access token is not valid (code 190)") == 1
         assert outcomes(gateway, PIXEL) == {"pending"}
         assert len([r for r in graph.requests() if r.pixel == PIXEL]) <= 2
         (tmp_path / "one").write_text("token-new\n")
         wait_until(lambda: outcomes(gateway, PIXEL) == {"delivered"}, 8)
         assert {e.attempts for e in gateway.events() if e.pixel == PIXEL} == {1}
         assert measured(gateway, "gateway_lane_paused", PIXEL) == 0
-        assert gateway.admin("/readyz").json()["notes"] == []
+        wait_until(partial(no_notes, gateway), EVERY_S + 10)
 
 
 def test_that_meta_is_away_is_said_of_its_pixel_alone_and_no_pause(
@@ -125,7 +133,7 @@ def test_that_meta_is_away_is_said_of_its_pixel_alone_and_no_pause(
         graph.faults()
         wait_until(lambda: outcomes(gateway, PIXEL) == {"delivered"}, 60)
         assert measured(gateway, "gateway_lane_away", PIXEL) == 0
-        assert gateway.admin("/readyz").json()["notes"] == []
+        wait_until(partial(no_notes, gateway), EVERY_S + 10)
 
 
 @pytest.mark.parametrize("how", ["FB_ACCESS_TOKEN_FILE", "settings file"])
