@@ -313,7 +313,8 @@ def join(held: Half, new: Half) -> Joined | None:
     if same_side and not merge.adds(together, first):
         return None
     warnings = [*held.note.warnings, *new.note.warnings]
-    if "value" in {*first.custom_data, *second.custom_data} - {*together.custom_data}:
+    valued = [c for c in (first.custom_data, second.custom_data) if "value" in c]
+    if valued and "value" not in together.custom_data and not any("currency" in c for c in valued):
         warnings.append("custom_data.value: left out, as no copy names its currency")
     return Joined(
         body=event.encode(together),

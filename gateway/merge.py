@@ -65,9 +65,11 @@ def union(first: Event, first_side: Side, second: Event, second_side: Side) -> E
 
 
 def limited_as(event: Event, other: Event) -> Event:
-    """An event with what the other says of the use of its data."""
+    """An event with what the other says of the use of its data, and the address that may take."""
     said = {name: getattr(other, name) for name in ("opt_out", *_OPTIONS)}
-    return msgspec.structs.replace(event, **said)
+    address = event.user_data.client_ip_address or other.user_data.client_ip_address
+    user = msgspec.structs.replace(event.user_data, client_ip_address=address)
+    return msgspec.structs.replace(event, user_data=user, **said)
 
 
 def adds(event: Event, held: Event) -> bool:

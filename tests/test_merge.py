@@ -356,11 +356,23 @@ def test_a_half_never_spoils_one_that_meta_takes(
 
 def test_one_that_can_go_alone_goes_without_what_spoils_it_but_not_without_an_opt_out() -> None:
     shop = msgspec.structs.replace(SHOP, event_source_url="")
-    page = lacking(event_source_url="", opt_out=True)
-    ends = joined(half(shop, Side.BACKEND), half(page, Side.BROWSER))
-    assert ends.complete
-    together = event.decode(ends.body)
-    assert (together.action_source, together.opt_out) == ("system_generated", True)
+    shop = msgspec.structs.replace(shop, user_data=UserData(em=("shop",)))
+    page = lacking(
+        event_source_url="",
+        opt_out=True,
+        data_processing_options=["LDU"],
+        data_processing_options_country=0,
+    )
+    for two in (
+        (half(shop, Side.BACKEND), half(page, Side.BROWSER)),
+        (half(page, Side.BROWSER), half(shop, Side.BACKEND)),
+    ):
+        ends = joined(*two)
+        assert ends.complete
+        together = event.decode(ends.body)
+        assert (together.action_source, together.opt_out) == ("system_generated", True)
+        assert together.data_processing_options == ["LDU"]
+        assert together.user_data.client_ip_address == SHOP.user_data.client_ip_address
 
 
 def lacking(*, agent: str = "", **fields: object) -> Event:

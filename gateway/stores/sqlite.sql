@@ -87,8 +87,10 @@ PRAGMA user_version = 2;
 COMMIT;
 
 -- name: seen
--- Of some keys, until when those that are known are remembered, and whether their copies are suppressed.
-SELECT k, exp, suppressed FROM seen WHERE k IN (VALUES {rows});
+-- Of some keys, until when those that are known are remembered, whether their copies are suppressed, and whether one may
+-- be held.
+SELECT k, exp, suppressed, EXISTS (SELECT 1 FROM job WHERE job.k = seen.k AND job.side <> '')
+FROM seen WHERE k IN (VALUES {rows});
 
 -- name: put_seen
 -- Remember keys.
@@ -101,7 +103,7 @@ SELECT coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'log'), 0);
 
 -- name: held
 -- The copy of a key that is held, or was until lately, its note and what it lacks: a held line's reason.
-SELECT job.id, job.pixel, job.side, job.at, job.due, job.deadline, job.body, log.note, log.reason
+SELECT job.id, job.side, job.at, job.due, job.deadline, job.body, log.note, log.reason
 FROM job JOIN log ON log.id = job.id
 WHERE job.k = ? AND job.side <> ''
 ORDER BY job.id DESC LIMIT 1;
@@ -124,14 +126,22 @@ SELECT json_group_array(job.id) FROM job JOIN log ON log.id = job.id
 WHERE job.side <> '' AND job.due <= ? AND log.reason = '';
 
 -- name: lacking
--- What is held no longer at ? and lacks something.
-SELECT job.id, job.pixel, job.at, job.k, log.reason
-FROM job JOIN log ON log.id = job.id
+-- What is held no longer at ? and lacks something, as a JSON list.
+SELECT json_group_array(json_array(job.id, job.pixel, job.at)) FROM job JOIN log ON log.id = job.id
 WHERE job.side <> '' AND job.due <= ? AND log.reason <> '';
 
 -- name: forget
--- Forget a key.
-DELETE FROM seen WHERE k = ?;
+-- Forget the keys of the jobs in a JSON list ?1 that were accepted since ?2.
+DELETE FROM seen WHERE k IN (SELECT k FROM job WHERE id IN (SELECT value FROM json_each(?1)) AND at >= ?2)
+RETURNING k;
+
+-- name: drop
+-- Remove the jobs of a JSON list.
+DELETE FROM job WHERE id IN (SELECT value FROM json_each(?));
+
+-- name: drop_log
+-- Say in the log that they ended; the reason is there already.
+UPDATE log SET outcome = ?1, settled = ?2 WHERE id IN (SELECT value FROM json_each(?3));
 
 -- name: release
 -- End the holds of a JSON list; claims and merges go by due, so this is for the log.

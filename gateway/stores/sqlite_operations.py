@@ -66,6 +66,8 @@ def _put(e: Entry, now_ms: int, merge: Merge | None, work: Work) -> Outcome:
         outcome = _new(e, now_ms)
     reason = e.lacks if outcome is Outcome.HELD else ""
     ref = _log(work, e.pixel, e.note, now_ms, outcome, reason)
+    if outcome is Outcome.HELD:
+        work.hold(e.key)
     if outcome in WAITING:
         side = e.side if outcome is Outcome.HELD else ""
         row = (ref, e.pixel, e.due_ms, now_ms, e.deadline_ms, e.key, e.body, side)
@@ -85,15 +87,17 @@ def _put_copy(e: Entry, now_ms: int, merge: Merge | None, work: Work) -> Outcome
     """What becomes of a copy of a known event, and with it of the one that is held; None: it is new after all."""
     if work.suppresses(e.key):
         return Outcome.SUPPRESSED
+    if not work.may_hold(e.key):
+        return Outcome.DUPLICATE
     db = work.db
     held = db.execute(SQL["held"], (e.key,)).fetchone()
     if held is None:
         return Outcome.DUPLICATE
-    ref, pixel, side, at_ms, due_ms, deadline_ms, body, note, lacked = held
+    ref, side, at_ms, due_ms, deadline_ms, body, note, lacked = held
     if due_ms <= now_ms:
-        if not lacked:
+        if not lacked or at_ms < now_ms - DEDUP_MS:
             return Outcome.DUPLICATE
-        _drop_lacking(ref, pixel, at_ms, e.key, lacked, now_ms, work)
+        _drop_lacking([(ref, e.pixel, at_ms)], now_ms, work)
         return None
     if not (e.side or e.suppress):
         return Outcome.DUPLICATE
@@ -130,21 +134,25 @@ def _log(
 
 def _release(now_ms: int, work: Work) -> None:
     """End the holds that have run out: what was held is pending, or dropped for what it lacks."""
-    for ref, pixel, at_ms, key, lacked in work.db.execute(SQL["lacking"], (now_ms,)).fetchall():
-        _drop_lacking(ref, pixel, at_ms, key, lacked, now_ms, work)
+    lacking = msgspec.json.decode(_in_one(work, "lacking", now_ms), type=list[tuple[int, str, int]])
+    _drop_lacking(lacking, now_ms, work)
     over = _in_one(work, "over", now_ms)
     if over != "[]":
         work.db.execute(SQL["release"], (over,))
         work.db.execute(SQL["release_log"], (over,))
 
 
-def _drop_lacking(
-    ref: int, pixel: str, at_ms: int, key: bytes, lacked: str, now_ms: int, work: Work
-) -> None:
-    work.forget(key)
-    work.db.execute(SQL["held_remove"], (ref,))
-    work.db.execute(SQL["settle_log"], (Outcome.INVALID.value, now_ms, 0, lacked, ref))
-    work.count(pixel, at_ms, Outcome.INVALID.value)
+def _drop_lacking(jobs: Sequence[tuple[int, str, int]], now_ms: int, work: Work) -> None:
+    """`jobs`: id, pixel and acceptance of each."""
+    if not jobs:
+        return
+    refs = msgspec.json.encode([ref for ref, _, _ in jobs]).decode()
+    # An older one's key may have run out, and be a later event's.
+    work.forget(refs, now_ms - DEDUP_MS)
+    work.db.execute(SQL["drop"], (refs,))
+    work.db.execute(SQL["drop_log"], (Outcome.INVALID.value, now_ms, refs))
+    for _, pixel, at_ms in jobs:
+        work.count(pixel, at_ms, Outcome.INVALID.value)
 
 
 def claim(

@@ -39,6 +39,8 @@ class Work:
         self._tally: Counter[tuple[str, int, str]] = Counter()
         self._seen: dict[bytes, tuple[int, bool]] = {}
         """until when keys are remembered, and whether their copies are suppressed"""
+        self._held: set[bytes] = set()
+        """keys of which a copy may be held"""
         self._rows: defaultdict[str, list[tuple[Value, ...]]] = defaultdict(list)
         """by statement, in the order the first of each came"""
         self._last_ref: int | None = None
@@ -53,8 +55,10 @@ class Work:
         """`keys`: those that will be asked for by `remember`, looked up all at once."""
         self._db.execute("BEGIN IMMEDIATE")
         for text, some in _in_rows(SQL["seen"], [(key,) for key in keys]):
-            for key, until_ms, suppressed in self._db.execute(text, some):
+            for key, until_ms, suppressed, held in self._db.execute(text, some):
                 self._seen[key] = until_ms, bool(suppressed)
+                if held:
+                    self._held.add(key)
 
     def commit(self) -> None:
         self.db.executemany(SQL["count"], [(*key, n) for key, n in self._tally.items()])
@@ -84,10 +88,18 @@ class Work:
         self.add("put_seen", key, until_ms, suppress)
         return True
 
-    def forget(self, key: bytes) -> None:
-        """Forget a key, so that it can be remembered anew."""
-        self._seen.pop(key, None)
-        self.db.execute(SQL["forget"], (key,))
+    def forget(self, refs: str, since_ms: int) -> None:
+        """Forget the keys of the jobs in a JSON list that were accepted since then, so that they are new again."""
+        for (key,) in self.db.execute(SQL["forget"], (refs, since_ms)):
+            self._seen.pop(key, None)
+
+    def hold(self, key: bytes) -> None:
+        """A copy of a key is held from now on."""
+        self._held.add(key)
+
+    def may_hold(self, key: bytes) -> bool:
+        """Whether a copy of a remembered key may be held."""
+        return key in self._held
 
     def suppresses(self, key: bytes) -> bool:
         """Whether copies of a remembered key stay home."""

@@ -360,6 +360,18 @@ async def test_two_that_lack_the_same_wait_on_and_are_dropped_together(
     assert await accounts(store) == {"1": {"accepted": 2, "merged": 1, "invalid": 1}}
 
 
+async def test_what_was_dropped_late_does_not_forget_a_later_event_s_key(store: Store) -> None:
+    old = replace(LACKING, deadline_ms=NOW + DEDUP_MS - HOUR_MS)
+    await store.put([old], [], NOW, join)
+    later = NOW + DEDUP_MS + 1
+    new = replace(WHOLE, due_ms=later + 20, deadline_ms=later + DAY_MS)
+    assert await store.put([new], [], later, join) == [Outcome.HELD]
+    assert await claim(store, later) == []
+    assert await store.put([replace(new, side="")], [], later) == [Outcome.DUPLICATE]
+    assert [d.body for d in await claim(store, later + 20)] == [b"a"]
+    assert (await accounts(store))["1"]["invalid"] == 1
+
+
 async def test_what_lacks_something_outlives_a_restart(reopen: Opener) -> None:
     store = await reopen()
     await store.put([LACKING], [], NOW, join)

@@ -13,9 +13,11 @@ local function due()
   return call("ZRANGEBYSCORE", DUE, "-inf", now, "LIMIT", 0, limit)
 end
 
--- Answers whether something was dropped, so that more may be due than was looked at.
+local dropped = 0
+
+-- Answers whether more may be due than was looked at, as something was dropped; but a server does nothing else meanwhile.
 local function lease_due()
-  local dropped = false
+  local before = dropped
   for _, id in ipairs(due()) do
     local at, deadline, doubt, tries, key, side = read_job(id)
     local body = (newest == "" or tries == 0) and call("HGET", BODY, id)
@@ -25,7 +27,7 @@ local function lease_due()
     end
     if lacks ~= "" then
       drop_lacking(tonumber(now), id, key)
-      dropped = true
+      dropped = dropped + 1
     elseif body then
       size = size + #body + 1 -- and the comma that joins it to the next
       if #answers == 3 * limit or (#answers > 0 and size > max_bytes) then
@@ -44,7 +46,7 @@ local function lease_due()
       answers[#answers + 1] = body
     end
   end
-  return dropped
+  return before < dropped and dropped < BOUND
 end
 
 while lease_due() do

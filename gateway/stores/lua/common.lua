@@ -17,6 +17,7 @@
 local SEEN, SUPPRESSED, HELD, DUE, JOB, BODY, LOG, LOGGED, DEAD, DIED, TALLY, SEQ = unpack(KEYS)
 local call = redis.call
 local BOUND = 2000 -- what one sweep forgets of each kind at most
+local DEDUP = 172800000 -- how long a key is remembered at least
 local WAITING = {held = true, pending = true}
 
 local tally = {}
@@ -67,6 +68,8 @@ local function drop_lacking(now, id, key)
   local at, _, _, _, reason, note = read_line(id)
   if call("HGET", HELD, key) == id then -- not a later event's whose key is the same
     call("HDEL", HELD, key)
+  end
+  if now <= at + DEDUP then -- an older one's key may have run out, and be a later event's
     call("ZREM", SEEN, key)
   end
   remove_job(id)

@@ -20,7 +20,7 @@ local function copy_of(key, now, exp, side, suppress)
   end
   local at, _, _, _, lacks, note = read_line(held)
   if tonumber(due) <= now then
-    if lacks == "" then
+    if lacks == "" or at + DEDUP < now then
       return "duplicate"
     end
     drop_lacking(now, held, key)
