@@ -46,8 +46,8 @@ _SILENT = (
 )
 """what passes when the server, or enough of the cluster, is back"""
 _LUA = Path(__file__).with_name("lua")
-# Delivering makes room, so a server that is full must let it go on.
-_MAKES_ROOM = frozenset({"claim", "settle", "recall", "discard", "sweep"})
+# Delivering makes room, so a server that is full must let it go on, with all it takes.
+_MAKES_ROOM = frozenset({"claim", "turn", "settle", "recall", "discard", "sweep"})
 
 
 class Script:

@@ -138,6 +138,7 @@ class Event:
     due_ms: int
     deadline_ms: int
     side: str
+    at_ms: int
     tries: int = 0
     died_ms: int = 0
 
@@ -193,7 +194,8 @@ class State:
         self.waiting.remove(event)
         self.count(event.pixel, Outcome.INVALID)
         self.gone |= dict.fromkeys(event.words, Outcome.INVALID)
-        self.remembered.pop(event.key, None)
+        if self.now <= event.at_ms + DEDUP_MS:
+            self.remembered.pop(event.key, None)
 
     def over(self) -> list[Event]:
         """What nobody completed in time, and may be dropped already."""
@@ -208,7 +210,11 @@ class State:
 
     def _put(self, e: Entry) -> Outcome:
         if self.remembered.get(e.key, 0) >= self.now:
-            over = [o for o in self.over() if o.key == e.key and o.due_ms <= self.now]
+            over = [
+                o
+                for o in self.over()
+                if o.key == e.key and o.due_ms <= self.now <= o.at_ms + DEDUP_MS
+            ]
             if not over or e.key in self.suppressed:
                 return self._put_copy(e)
             self.drop_lacking(over[-1])
@@ -228,6 +234,7 @@ class State:
                 due_ms=e.due_ms,
                 deadline_ms=e.deadline_ms,
                 side=e.side if held else "",
+                at_ms=self.now,
             )
         )
         return Outcome.HELD if held else Outcome.PENDING

@@ -262,6 +262,7 @@ async def test_a_full_server_refuses_events_and_lets_them_out(server: RedisServe
             with pytest.raises(StoreUnwritable, match="memory is full"):
                 await write()
         a, b, c = await claim(store)
+        assert await store.turn("1", 100) == 0
         fates = (Outcome.DELIVERED, Outcome.DEAD, Outcome.PENDING)
         settlements = [
             Settlement(delivery=d, outcome=fate) for d, fate in zip((a, b, c), fates, strict=True)
